@@ -1,0 +1,84 @@
+"""What a babysitter answers (design.md, "Babysitter HTTP")."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class EngineState(StrEnum):
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+    STOPPING = "STOPPING"
+    BACKOFF = "BACKOFF"
+    FATAL = "FATAL"
+
+
+class LastExit(Struct, frozen=True, kw_only=True):
+    """How an engine last ended. `cause` is code, signal, oom, port_taken, not_ready or stalled.
+
+    `code` and `signal` are the process's own; `text` is a sentence; `log` the last lines it wrote.
+    """
+
+    cause: str
+    text: str
+    at: str
+    code: int | None = None
+    signal: str | None = None
+    log: tuple[str, ...] = ()
+
+
+class EngineBrief(Struct, frozen=True, kw_only=True):
+    state: EngineState
+    last_exit: LastExit | None = None
+    restarts: int = 0
+
+
+class BabysitterHealth(Struct, frozen=True, kw_only=True):
+    """`GET /health`: 200 only while every engine that should run is ready, else 503."""
+
+    status: str
+    service: str
+    engines: dict[str, EngineBrief]
+    timestamp: str
+
+
+class Engine(Struct, frozen=True, kw_only=True):
+    """`GET /engines/{name}`. `since` is when the state began; `service` its name in the registry."""
+
+    name: str
+    service: str
+    kind: str
+    state: EngineState
+    since: str
+    host: str
+    port: int
+    url: str
+    models: tuple[str, ...] = ()
+    pid: int | None = None
+    instance_id: str | None = None
+    restarts: int = 0
+    last_exit: LastExit | None = None
+    progress: str | None = None
+    registered: bool = False
+    conflict: str | None = None
+
+
+class Engines(Struct, frozen=True, kw_only=True):
+    engines: list[Engine]
+    total: int
+    timestamp: str
+
+
+class BabysitterInfo(Struct, frozen=True, kw_only=True):
+    """`GET /info`. `uptime` in seconds."""
+
+    name: str
+    host: str
+    port: int
+    url: str
+    engines: list[str]
+    uptime: float
+    restart_count: int
+    version: str
