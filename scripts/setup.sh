@@ -86,7 +86,7 @@ node_clients() { # node itself comes with the dev environment, as a pinned wheel
     want=$(cksum <"$dir/package-lock.json")
     [ -f "$dir/node_modules/.installed" ] && [ "$(cat "$dir/node_modules/.installed")" = "$want" ] && return
     say "…" "npm clients: installing from the lock"
-    (cd "$dir" && PATH="$node/bin:$PATH" npm ci --silent --no-audit --no-fund >/dev/null) \
+    (cd "$dir" && PATH="$node/bin:$PATH" node "$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --no-audit --no-fund >/dev/null) \
         || die "npm ci failed in $dir" "Is an npm registry reachable? Then run this again."
     echo "$want" >"$dir/node_modules/.installed"
     say "✓" "npm clients"
