@@ -1,0 +1,185 @@
+"""Where deciding meets the relay: what the relay asks, what it is told, what it reports.
+
+    Desk.begin(ask) ─▶ Ticket (or raises RequestError: the caller is told, nothing was taken)
+    Ticket.next ─▶ Attempt ─ sockets ─┬─ answered(status) ─▶ None: pass this answer on
+                   ▲                  │                  └▶ Step: leave it, take the next
+                   │                  └─ failed(failure) ─▶ Step
+                   └── Wait (a place in a queue, or a backoff), then `next` again
+    Ticket.ended(End): once, on every path, also after a Problem.
+
+A Step is an Attempt (its upstream's load is taken from this moment), a Wait or a Problem (the last
+word: the relay answers it). Load and permits of an attempt come back in `answered` with a Step,
+`failed` or `ended`, whichever comes first. No method awaits, blocks or raises but as said.
+"""
+
+from collections.abc import Callable, Mapping
+from ssl import SSLContext
+from typing import Protocol
+
+from router.errors import Problem
+from router.outcome import Failure, Outcome
+from router.route import Route
+
+
+class Upstream(Protocol):
+    """One life of an engine, or a provider, at one address. The relay pools connections by it.
+
+    Hashed by identity: the same object while a life lasts, another one for a new life.
+    """
+
+    #: What `x-creche-service` says.
+    name: str
+    host: str
+    port: int
+    tls: SSLContext | None
+    #: Put before the request's path; empty for engines, `/api` and the like for providers.
+    path_prefix: str
+    #: Whole header lines for every request to it: its Host, its own key (never the client's).
+    head: bytes
+    connect_timeout_s: float
+
+
+class Envelope(Protocol):
+    """What was read of a request's body (or query), once."""
+
+    model: str | None
+    stream: bool
+
+
+class Ask:
+    """One request, as far as deciding may see it. `headers` has lower-case names, last one wins."""
+
+    __slots__ = ("client", "envelope", "headers", "id", "method", "path", "route", "size", "started")
+
+    def __init__(
+        self,
+        id: str,
+        method: str,
+        path: str,
+        route: Route,
+        headers: Mapping[str, str],
+        envelope: Envelope,
+        client: str,
+        size: int,
+        started: float,
+    ) -> None:
+        self.id = id
+        self.method = method
+        #: Raw, with its query.
+        self.path = path
+        self.route = route
+        self.headers = headers
+        self.envelope = envelope
+        #: The peer's address, without port.
+        self.client = client
+        #: Bytes of the body.
+        self.size = size
+        #: Monotonic seconds when the head was complete.
+        self.started = started
+
+
+class Edit:
+    """Put `text` in the place of body bytes `start` to `stop`: the model's name upstream."""
+
+    __slots__ = ("start", "stop", "text")
+
+    def __init__(self, start: int, stop: int, text: bytes) -> None:
+        self.start = start
+        self.stop = stop
+        self.text = text
+
+
+class Attempt:
+    """Try this upstream. Times in seconds; None is no limit."""
+
+    __slots__ = ("chunk_s", "edit", "first_event_s", "number", "total_s", "upstream")
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        number: int = 1,
+        edit: Edit | None = None,
+        *,
+        first_event_s: float | None = None,
+        chunk_s: float | None = None,
+        total_s: float | None = None,
+    ) -> None:
+        self.upstream = upstream
+        self.number = number
+        self.edit = edit
+        #: None: the relay's own limits.
+        self.first_event_s = first_event_s
+        self.chunk_s = chunk_s
+        self.total_s = total_s
+
+
+class Wait:
+    """Nothing yet. The relay calls `next` after `seconds`, or when `Ticket.wake` is called."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+Step = Attempt | Wait | Problem
+
+
+class End:
+    """What became of a request. Times are monotonic seconds, 0 when it did not come to that."""
+
+    __slots__ = (
+        "bytes_out", "done_marker", "ended", "events", "failure", "first_byte", "outcome",
+        "status", "tokens_in", "tokens_out", "upstream_spoke",
+    )  # fmt: skip
+
+    def __init__(self, outcome: Outcome, status: int, ended: float) -> None:
+        self.outcome = outcome
+        #: What the client was sent (499 when it left before anything was).
+        self.status = status
+        self.ended = ended
+        #: When the first byte went to the client.
+        self.first_byte = 0.0
+        self.bytes_out = 0
+        #: SSE events relayed; 0 for plain answers.
+        self.events = 0
+        #: The stream's terminal marker was seen ([DONE], response.completed, message_stop).
+        self.done_marker = False
+        self.failure: Failure | None = None
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
+        #: False: the router answered for itself.
+        self.upstream_spoke = False
+
+
+class Ticket(Protocol):
+    #: Set by the relay while it waits: call it (from the loop) when a place has come free.
+    wake: Callable[[], None] | None
+    #: Headers of the answer that only deciding knows: what `x-creche-model` says, or None.
+    answer_model: str | None
+    #: Extra whole header lines of the answer (`x-creche-fallback: 1`), usually empty.
+    answer_head: bytes
+
+    def next(self, now: float) -> Step: ...
+
+    def answered(self, status: int, retry_after_s: float | None, now: float) -> Step | None:
+        """A well-formed head came. None: pass the answer on, whatever its status."""
+        ...
+
+    def failed(self, failure: Failure, sent: bool, now: float) -> Step:
+        """No answer that could be passed on. `sent`: bytes of the request had gone out."""
+        ...
+
+    def ended(self, end: End) -> None: ...
+
+
+class Desk(Protocol):
+    def begin(self, ask: Ask, now: float) -> Ticket:
+        """Raises RequestError."""
+        ...
+
+
+class ReadEnvelope(Protocol):
+    """`router.envelope.read`: pure, may be run off the loop. Raises RequestError."""
+
+    def __call__(self, route: Route, content_type: str, body: bytes, path: str) -> Envelope: ...
