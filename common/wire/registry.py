@@ -246,4 +246,6 @@ def model_objects(metadata: Metadata, owned_by: str = "creche") -> list[dict[str
             found.append({"object": "model", "owned_by": owned_by, **item, "id": name})
     if found:
         return found
-    return [{"id": name, "object": "model", "owned_by": owned_by} for name in metadata.models if name]
+    return [
+        {"id": name, "object": "model", "owned_by": owned_by} for name in metadata.models if name
+    ]

@@ -1,0 +1,118 @@
+"""Listening sockets: exclusive, and fatal when taken, with the owner's name.
+
+SO_REUSEADDR is set (a restart need not wait for TIME_WAIT), SO_REUSEPORT never: two daemons must
+not share a port by accident. bind and listen happen together, since Linux lets two sockets with
+SO_REUSEADDR bind the same port as long as neither listens.
+"""
+
+import errno
+import os
+import socket
+
+from common import procnet
+from common.address import Address, is_any
+from common.errors import RefusalError
+
+BACKLOG = 1024  # the kernel lowers it to net.core.somaxconn
+
+
+def bind(address: Address, *, key: str = "listen", backlog: int = BACKLOG) -> list[socket.socket]:
+    """Listening, non-blocking sockets for every address that `address.host` means.
+
+    Port 0 takes any free port (read it from `getsockname`). Raises RefusalError, naming config key
+    `key` as what to change.
+    """
+    bound: list[socket.socket] = []
+    try:
+        for family, where in _resolve(address, key):
+            if address.port == 0 and bound:  # localhost on port 0: the same port on v4 and v6
+                where = (where[0], bound[0].getsockname()[1], *where[2:])
+            try:
+                bound.append(_bind_one(family, where, backlog))
+            except OSError as why:
+                if bound and why.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    continue  # localhost where IPv6 is off
+                raise _refusal(address, why, key) from why
+    except BaseException:
+        for one in bound:
+            one.close()
+        raise
+    return bound
+
+
+def port_of(sockets: list[socket.socket]) -> int:
+    """The port they listen on."""
+    return int(sockets[0].getsockname()[1])
+
+
+def _resolve(address: Address, key: str) -> list[tuple[int, tuple[str | int, ...]]]:
+    host = "0.0.0.0" if address.host in {"", "*"} else address.host  # noqa: S104
+    try:
+        found = socket.getaddrinfo(
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as why:
+        raise RefusalError(
+            f'the host of {key} = "{address}" cannot be resolved: {why.strerror}.\n'
+            f'  Set  {key} = "127.0.0.1:{address.port}"  or an address of this machine.'
+        ) from why
+    return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
+
+
+def _bind_one(family: int, where: tuple[str | int, ...], backlog: int) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and where[0] != "::":
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(where)
+        one.listen(backlog)
+        one.setblocking(False)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _refusal(address: Address, why: OSError, key: str) -> RefusalError:
+    host, port = address.host, address.port
+    if why.errno == errno.EADDRINUSE:
+        owner = procnet.owner_of(port)
+        taken = f"port {port} is taken by {owner or 'a process that cannot be seen from here'}."
+        return RefusalError(f'{taken}\n  Stop it, or set  {key} = "…"  to another port.')
+    if why.errno == errno.EADDRNOTAVAIL:
+        return RefusalError(
+            f"{address} cannot be listened on: {host} is not an address of this machine.\n"
+            f'  Set  {key} = "0.0.0.0:{port}"  for every interface, or one of its own addresses.'
+        )
+    if why.errno == errno.EACCES:
+        return RefusalError(
+            f"{address} cannot be listened on: ports below 1024 need a privilege.\n"
+            f'  Set  {key} = "…"  to a port from 1024 on, or grant CAP_NET_BIND_SERVICE.'
+        )
+    return RefusalError(
+        f"{address} cannot be listened on: {os.strerror(why.errno or 0)}.\n"
+        f'  Set  {key} = "…"  to another address.'
+    )
+
+
+def address_towards(host: str, port: int) -> str | None:
+    """The address of this machine that packets to `host` leave from; None where no route is known.
+
+    Connecting a datagram socket sends nothing; it only asks the kernel for the route. `host` is
+    resolved, so a name may take a while: call it off the loop, or with an address.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except (socket.gaierror, UnicodeError):
+        return None
+    for family, kind, proto, _, where in found:
+        with socket.socket(family, kind, proto) as probe:
+            try:
+                probe.connect(where)
+            except OSError:
+                continue
+            name = str(probe.getsockname()[0])
+            if not is_any(name):
+                return name
+    return None
