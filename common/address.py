@@ -72,7 +72,7 @@ def is_host(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a socket bound to `host`. A name other than localhost: no."""
+    """Whether only this machine can reach a socket bound to `host`. Names but localhost: no."""
     if host.lower().rstrip(".") == "localhost":
         return True
     address = ip(host)
@@ -142,7 +142,7 @@ class Networks:
                 self._names.add(entry.lower().rstrip("."))
 
     def __contains__(self, host: object) -> bool:
-        """Whether `host` (a name, or an address) is in the list. Names are compared, not resolved."""
+        """Whether `host` (a name or an address) is in the list. Names are never resolved."""
         if not isinstance(host, str):
             return False
         if self._loopback and is_loopback(host):

@@ -105,7 +105,7 @@ def is_bearer(header: str | None, token: str) -> bool:
 
 
 def middleware(token: str | None, open_paths: Collection[str] = OPEN_PATHS) -> Middleware:
-    """Answers 401 to requests without `token`, on every path but `open_paths`. None: lets all in."""
+    """Answers 401 to requests without `token`, but on `open_paths`. None lets all in."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -143,7 +143,7 @@ class Notifier:
 
 
 def run(name: str, main: Main) -> int:
-    """Run a daemon until it ends; the exit status. `name` stands before a refusal: creche-router."""
+    """Run a daemon until it ends; the exit status. `name` (`creche-router`) opens a refusal."""
     with _told(name) as outcome, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(name, main))
     return outcome[0]

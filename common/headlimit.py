@@ -11,26 +11,34 @@ so nothing is parsed twice and nothing private is touched.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-_LATE = (
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: 58\r\n"
-    b'Connection: close\r\n\r\n{"error":"the head took too long to arrive","code":"timeout"}'
-)
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 52\r\n"
-    b'Connection: close\r\nRetry-After: 1\r\n\r\n{"error":"too many connections","code":"overloaded"}'
-)
 _GRACE_S = 1.0  # for a last answer to be taken; then the connection is cut
 
 
 class Limits(NamedTuple):
+    """Of one port. Connections above `connections_max` get 503."""
+
     head_timeout_s: float
     idle_timeout_s: float
     connections_max: int
+
+
+def _answer(status: str, body: str) -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    ).encode()
+
+
+_LATE = _answer(
+    "408 Request Timeout", '{"error":"the head took too long to arrive","code":"timeout"}'
+)
+_FULL = _answer("503 Service Unavailable", '{"error":"too many connections","code":"overloaded"}')
 
 
 class HeadLimit(asyncio.Protocol):
@@ -42,18 +50,20 @@ class HeadLimit(asyncio.Protocol):
         self._inner = inner
         self._limits = limits
         self._connections = connections
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._idle = False
         self._handling = 0
-        self._bytes_since_idle = 0
-        self._buffered = 0
+        self._head_bytes = 0
+        self._unsent = 0
         self._refused = False
+        self.closed: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered, or its answer still being sent."""
-        unsent = self._transport is not None and self._transport.get_write_buffer_size() > 0
-        return self._handling > 0 or unsent
+        """Whether a request is being answered, or its answer is still on its way."""
+        return self._handling > 0 or self._unsent_bytes() > 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -63,15 +73,16 @@ class HeadLimit(asyncio.Protocol):
             return
         self._connections.add(self)
         self._inner.connection_made(transport)
-        self._arm(self._limits.head_timeout_s, self._head_late)
+        self._arm(self._limits.head_timeout_s, self._head_is_late)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
         if self._handling == 0:
-            if self._bytes_since_idle == 0:
-                self._arm_head()
-            self._bytes_since_idle += len(data)
+            self._head_bytes += len(data)
+            if self._idle:
+                self._idle = False
+                self._arm(self._limits.head_timeout_s, self._head_is_late)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -87,9 +98,12 @@ class HeadLimit(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._transport = None
         self._connections.discard(self)
         if not self._refused:
             self._inner.connection_lost(exc)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     def request_began(self) -> None:
         """A head is complete."""
@@ -99,61 +113,49 @@ class HeadLimit(asyncio.Protocol):
     def request_ended(self) -> None:
         """Its handler has ended; the answer may still be on its way."""
         self._handling -= 1
-        self._bytes_since_idle = 0
         if self._handling == 0 and self._transport is not None:
-            self._buffered = 0
-            self._arm(self._limits.idle_timeout_s, self._idle)
+            self._idle = True
+            self._head_bytes = 0
+            self._unsent = 0
+            self._arm(self._limits.idle_timeout_s, self._idle_is_over)
 
     def abort(self) -> None:
         """Cut the connection now."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _arm_head(self) -> None:
-        """From the first byte after idleness; the first head of all counts from the connect."""
-        if self._timer is None or self._idle_armed:
-            self._arm(self._limits.head_timeout_s, self._head_late)
-
-    @property
-    def _idle_armed(self) -> bool:
-        return self._what is self._IDLE
-
-    _IDLE = "idle"
-    _HEAD = "head"
-    _what = _HEAD
-
-    def _arm(self, delay_s: float, act: object) -> None:
+    def _arm(self, delay_s: float, act: Callable[[], None]) -> None:
         self._disarm()
-        loop = asyncio.get_running_loop()
-        self._what = self._IDLE if act == self._idle else self._HEAD
-        self._timer = loop.call_later(delay_s, act)  # type: ignore[arg-type]
+        self._timer = self._loop.call_later(delay_s, act)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _head_late(self) -> None:
-        if self._bytes_since_idle:
+    def _head_is_late(self) -> None:
+        if self._head_bytes and not self._unsent_bytes():
             self._last_words(_LATE)
         else:
             self.abort()
 
-    def _idle(self) -> None:
+    def _idle_is_over(self) -> None:
         """Close, unless an answer is still being taken, however slowly."""
-        assert self._transport is not None
-        unsent = self._transport.get_write_buffer_size()
-        if unsent and unsent != self._buffered:
-            self._buffered = unsent
-            self._arm(self._limits.idle_timeout_s, self._idle)
+        unsent = self._unsent_bytes()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self._arm(self._limits.idle_timeout_s, self._idle_is_over)
         else:
             self.abort()
 
+    def _unsent_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def _last_words(self, answer: bytes) -> None:
-        assert self._transport is not None
-        self._transport.write(answer)
-        self._transport.close()
-        self._timer = asyncio.get_running_loop().call_later(_GRACE_S, self.abort)
+        if self._transport is not None:
+            self._transport.write(answer)
+            self._transport.close()
+            self._arm(_GRACE_S, self.abort)
 
 
 def watching() -> Middleware:

@@ -122,7 +122,7 @@ def plain_error(status: int, text: str, code: str) -> dict[str, Any]:
 
 
 def errors(shape: ErrorShape = plain_error) -> Middleware:
-    """Turns what handlers raise into JSON. An unknown error is logged, and a 500 that tells nothing."""
+    """Turns what handlers raise into JSON; an unknown error into a log line and a mute 500."""
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -210,12 +210,16 @@ class Server:
         """Accept no more, let answers in progress end for `timeout_s`, then cut the rest."""
         for server in self._servers:
             server.close()
+        await asyncio.sleep(0)  # a head that has just been read gets its handler first
         inner = self._runner.server
         if inner is not None:
-            inner.pre_shutdown()  # idle connections close now, busy ones after their answer
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while any(one.busy for one in self._open) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+            inner.pre_shutdown()  # from now on each connection closes after its answer
+        for one in list(self._open):
+            if not one.busy:
+                one.abort()
+        busy = [one.closed for one in self._open if one.busy]
+        if busy:
+            await asyncio.wait(busy, timeout=timeout_s)
         for one in list(self._open):
             one.abort()
         await self._runner.cleanup()
@@ -230,7 +234,7 @@ async def serve(
     connections_max: int = 1000,
     cancel_handlers: bool = True,
 ) -> Server:
-    """Serve `app` on listening `sockets` (none: only `Server.protocol`, for connections handed over).
+    """Serve `app` on listening `sockets` (none: only connections handed over: `Server.protocol`).
 
     A head that takes longer than `head_timeout_s` gets 408 and a close; a connection without a
     request closes after `idle_timeout_s`; connections beyond `connections_max` get 503. With
@@ -259,7 +263,7 @@ def client(
     connect_s: float = CONNECT_TIMEOUT_S,
     connections_max: int = 100,
 ) -> aiohttp.ClientSession:
-    """A session for talking to control ports: JSON out, no cookies, no proxy from the environment."""
+    """A session for control ports: JSON out, no cookies, no proxy from the environment."""
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s),
         connector=aiohttp.TCPConnector(limit=connections_max),

@@ -8,6 +8,7 @@ SO_REUSEADDR bind the same port as long as neither listens.
 import errno
 import os
 import socket
+from typing import Any
 
 from common import procnet
 from common.address import Address, is_any
@@ -25,10 +26,10 @@ def bind(address: Address, *, key: str = "listen", backlog: int = BACKLOG) -> li
     bound: list[socket.socket] = []
     try:
         for family, where in _resolve(address, key):
-            if address.port == 0 and bound:  # localhost on port 0: the same port on v4 and v6
-                where = (where[0], bound[0].getsockname()[1], *where[2:])
+            # localhost on port 0: the same port on v4 and v6
+            port = bound[0].getsockname()[1] if bound else address.port
             try:
-                bound.append(_bind_one(family, where, backlog))
+                bound.append(_bind_one(family, (where[0], port, *where[2:]), backlog))
             except OSError as why:
                 if bound and why.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     continue  # localhost where IPv6 is off
@@ -45,7 +46,10 @@ def port_of(sockets: list[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
 
 
-def _resolve(address: Address, key: str) -> list[tuple[int, tuple[str | int, ...]]]:
+_Where = tuple[Any, ...]  # (host, port) or (host, port, flow, scope)
+
+
+def _resolve(address: Address, key: str) -> list[tuple[int, _Where]]:
     host = "0.0.0.0" if address.host in {"", "*"} else address.host  # noqa: S104
     try:
         found = socket.getaddrinfo(
@@ -56,10 +60,10 @@ def _resolve(address: Address, key: str) -> list[tuple[int, tuple[str | int, ...
             f'the host of {key} = "{address}" cannot be resolved: {why.strerror}.\n'
             f'  Set  {key} = "127.0.0.1:{address.port}"  or an address of this machine.'
         ) from why
-    return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
+    return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
 
 
-def _bind_one(family: int, where: tuple[str | int, ...], backlog: int) -> socket.socket:
+def _bind_one(family: int, where: _Where, backlog: int) -> socket.socket:
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -81,7 +81,7 @@ def quiet_libraries() -> None:
 
 
 class _NoRawHeads(logging.Filter):
-    """aiohttp tells of a malformed request with its raw bytes, Authorization and all: drop those."""
+    """aiohttp logs a malformed request with its raw bytes, Authorization and all: drop those."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

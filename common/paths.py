@@ -49,7 +49,7 @@ def runtime_dir(*parts: str) -> Path:
     elif session and Path(session).is_dir():
         base = Path(session) / "creche"
     else:
-        base = Path(f"/tmp/creche-{os.getuid()}")  # noqa: S108
+        base = Path(f"/tmp/creche-{os.getuid()}")
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_foreign(base)
     path = base.joinpath(*parts)
@@ -75,7 +75,8 @@ def socket_path(folder: Path, name: str) -> Path:
     length = len(os.fsencode(path))
     if length > SOCKET_PATH_BYTES_MAX:
         raise RefusalError(
-            f"the socket path {path} has {length} bytes, the kernel takes {SOCKET_PATH_BYTES_MAX}.\n"
+            f"the socket path {path} has {length} bytes, above the kernel's limit of "
+            f"{SOCKET_PATH_BYTES_MAX}.\n"
             f"  Set  RUNTIME_DIRECTORY=…  to a shorter folder."
         )
     return path

@@ -45,7 +45,7 @@ class BabysitterHealth(Struct, frozen=True, kw_only=True):
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """`GET /engines/{name}`. `since` is when the state began; `service` its name in the registry."""
+    """`GET /engines/{name}`. `since`: when the state began; `service`: its name in the registry."""
 
     name: str
     service: str

@@ -167,7 +167,7 @@ class RegistryError(Struct, frozen=True, kw_only=True, omit_defaults=True):
     holder: str | None = None
 
 
-# `GET /watch`: Server-Sent Events named reset, put, delete, synced, load. A `put` carries a Service.
+# `GET /watch`: Server-Sent Events reset, put, delete, synced, load. A `put` carries a Service.
 # Ids are `<epoch>-<revision>`, on `synced` and live events only.
 
 

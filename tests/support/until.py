@@ -11,7 +11,7 @@ STEP_S = 0.01
 
 
 async def until(ask: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, what: str = "") -> T:
-    """Ask until the answer is truthy, and return it. AssertionError (with the last) after `timeout_s`.
+    """Ask until the answer is truthy, and return it. Raises AssertionError after `timeout_s`.
 
     ConnectionError, OSError and AssertionError in `ask` count as "not yet".
     """
