@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from ssl import SSLContext
 from typing import Protocol
 
+from router.envelope import Envelope
 from router.errors import Problem
 from router.outcome import Failure, Outcome
 from router.route import Route
@@ -37,13 +38,6 @@ class Upstream(Protocol):
     #: Whole header lines for every request to it: its Host, its own key (never the client's).
     head: bytes
     connect_timeout_s: float
-
-
-class Envelope(Protocol):
-    """What was read of a request's body (or query), once."""
-
-    model: str | None
-    stream: bool
 
 
 class Ask:

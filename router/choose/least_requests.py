@@ -1,0 +1,49 @@
+"""The fewest requests in flight per weight; ties take turns by weight. Pure.
+
+With equal weights, the usual case, ties go round by a cursor.
+"""
+
+from collections.abc import Callable
+
+from router.choose.rotation import Rotation
+from router.upstream import Upstream
+
+
+def choose(
+    candidates: tuple[Upstream, ...], rotation: Rotation, dice: Callable[[], float]
+) -> Upstream:
+    count = len(candidates)
+    if count == 1:
+        return candidates[0]
+    start = rotation.cursor
+    if start >= count:
+        start = 0
+    weight = candidates[0].weight
+    best = -1
+    best_load = 1 << 62
+    at = start
+    for _ in range(count):
+        upstream = candidates[at]
+        if upstream.weight != weight:
+            return _weighted(candidates, rotation)
+        load = upstream.node.in_flight
+        if load < best_load:
+            best, best_load = at, load
+        at += 1
+        if at == count:
+            at = 0
+    rotation.cursor = best + 1
+    return candidates[best]
+
+
+def _weighted(candidates: tuple[Upstream, ...], rotation: Rotation) -> Upstream:
+    best_load = float("inf")
+    tied: list[Upstream] = []
+    for upstream in candidates:
+        load = upstream.node.in_flight / upstream.weight
+        if load < best_load:
+            best_load = load
+            tied = [upstream]
+        elif load == best_load:
+            tied.append(upstream)
+    return tied[0] if len(tied) == 1 else rotation.turn(tied)

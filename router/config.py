@@ -1,0 +1,155 @@
+"""router.toml, every key with its default. Pure: shapes, ranges and what must agree.
+
+An empty file is valid on loopback.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Bytes = Annotated[int, Meta(ge=1)]
+
+
+class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often a request is tried before its first byte was answered."""
+
+    #: Attempts on the upstreams of one model.
+    attempts_per_target: Annotated[int, Meta(ge=1, le=10)] = 2
+    #: Attempts in all, whatever they were for.
+    attempts_max: Annotated[int, Meta(ge=1, le=20)] = 6
+    #: Retries, as a share of a model's requests in the last ten seconds.
+    budget_percent: Annotated[float, Meta(ge=0, le=100)] = 20
+    #: Retries a second that a model may always make.
+    budget_floor_per_s: Annotated[int, Meta(ge=0)] = 10
+    #: Wait before the same upstream is tried again: this, times the attempt, with jitter.
+    backoff_ms: Annotated[int, Meta(ge=0, le=1_000)] = 100
+    #: Rest of an upstream that answered 429 without a Retry-After.
+    rest_s: Positive = 60
+    #: The longest rest that an upstream's Retry-After can ask for.
+    rest_max_s: Positive = 3_600
+
+
+class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    #: A connection to an upstream.
+    connect_s: Positive = 1
+    #: `stream: true`: from the request's last byte to the first event.
+    first_event_s: Positive = 60
+    #: `stream: true`: between two pieces of an answer.
+    between_chunks_s: Positive = 120
+    #: Every other request, from its last byte to its answer's.
+    total_s: Positive = 600
+    #: A client's request head, from its first byte to its last.
+    head_s: Positive = 10
+    #: A client's body: no byte for this long is 408.
+    body_idle_s: Positive = 60
+    #: A client that takes no byte of its answer for this long is closed.
+    write_idle_s: Positive = 120
+    #: A kept connection without a request, towards clients.
+    keep_alive_s: Positive = 75
+    #: A kept connection without a request, towards upstreams.
+    upstream_idle_s: Positive = 4
+    #: An upgraded connection without a byte either way.
+    upgrade_idle_s: Positive = 600
+    #: An upgraded connection, in all.
+    upgrade_lifetime_s: Positive = 86_400
+    #: On SIGTERM, how long running requests may take to end.
+    drain_s: Positive = 30
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    head_bytes_max: Bytes = 65_536
+    #: One request's body.
+    body_bytes_max: Bytes = 512 << 20
+    #: A body up to this stays in memory, a larger one goes to an unlinked temporary file.
+    body_memory_bytes: Bytes = 1 << 20
+    #: JSON that must be read for its model.
+    json_bytes_max: Bytes = 32 << 20
+    #: All bodies in memory together: above it, 503.
+    bodies_memory_bytes_max: Bytes = 512 << 20
+    #: All bodies on disk together: above it, 503.
+    bodies_disk_bytes_max: Bytes = 8 << 30
+    #: One server-sent event: a longer one is a broken answer.
+    event_bytes_max: Bytes = 1 << 20
+    #: Clients' connections; above it new ones are closed.
+    connections_max: Count = 10_000
+    #: Bytes a client may send ahead while its request is in flight.
+    pipelined_bytes_max: Bytes = 65_536
+    #: Kept connections to one upstream.
+    upstream_connections_kept: Annotated[int, Meta(ge=0)] = 256
+
+
+class Affinity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which requests belong together. A body's `prompt_cache_key` always comes first."""
+
+    #: Header that names a session. Empty: none.
+    header: str = "x-session-id"
+    #: Use the body's `user`.
+    user: bool = False
+    #: Use the first X-Forwarded-For address with the User-Agent.
+    client_address: bool = False
+    #: An upstream yields above this multiple of its fair load.
+    load_factor: Annotated[float, Meta(ge=1, le=100)] = 1.25
+
+
+class Health(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Upstreams that traffic found unreachable or failing."""
+
+    #: A connect to those set aside.
+    connect_probe_s: Positive = 1
+    #: A GET of /health to those that keep failing.
+    probe_s: Positive = 10
+    probe_timeout_s: Positive = 5
+    #: A slower probe makes an upstream degraded.
+    probe_slow_s: Positive = 1
+
+
+class StaticService(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A service that no registry knows: never expires, counts as type openai-api."""
+
+    name: str
+    host: str
+    port: Port
+    weight: Positive = 1
+    #: As a registered service's: models, models_list, capabilities, cache_type, …
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    #: Address and port for clients.
+    listen: str = "127.0.0.1:8000"
+    #: Another one for metrics and admin paths, which then answer 404 on `listen`.
+    control_listen: str | None = None
+    #: Addresses of one registry: the first that answers is used. Empty: static services only.
+    registries: tuple[str, ...] = ("http://127.0.0.1:18000",)
+    #: File with the cluster token. Wanted off loopback, or auth = "none".
+    token_file: str | None = None
+    #: "none": anyone who reaches a port may use what the token would guard.
+    auth: Literal["none"] | None = None
+    #: "none": anyone who reaches `listen` may use the models. Must be said off loopback.
+    client_keys: Literal["none", "required"] | None = None
+    #: How one of a model's upstreams is chosen.
+    strategy: str = "least_requests"
+    #: "openai", which SDKs read, or "plain": {"error": "<text>"}.
+    error_shape: Literal["openai", "plain"] = "openai"
+    #: Text of messages or prompt above this many bytes prefers cache_type "static".
+    static_cache_above_bytes: Annotated[int, Meta(ge=0)] = 51_200
+    #: JSON file of static services.
+    static_file: str | None = None
+    #: Static services, here.
+    static_services: tuple[StaticService, ...] = ()
+    #: Where the snapshot is kept. Default: $STATE_DIRECTORY, else ~/.local/state/creche/router.
+    state_dir: str | None = None
+    #: A FIN from a client: "close" frees its upstream, "answer" still answers.
+    half_close: Literal["close", "answer"] = "close"
+    #: One line per request.
+    access_log: bool = True
+    #: Peers whose X-Forwarded-* headers are kept: addresses or networks.
+    trusted_proxies: tuple[str, ...] = ()
+    retry: Retry = Retry()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    affinity: Affinity = Affinity()
+    health: Health = Health()

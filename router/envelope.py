@@ -1,0 +1,328 @@
+"""What a request's body says about where it should go. Pure: bytes in, an Envelope out.
+
+msgspec silently takes the last of two keys, and other parsers the first: a body that could be read
+in two ways must not be routed by one reading and billed by another. So a body with a second
+`"model"` text, or with an escape that could spell one, goes through a slow, strict scan, and two
+top-level ones get 400. A body that is not JSON, or names no model, is routed without one.
+"""
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl
+
+from msgspec import DecodeError, Struct, ValidationError
+from msgspec.json import Decoder
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from router.errors import RequestError, invalid
+from router.route import Route
+
+#: A longer name is nobody's, and would be copied into every log line and message.
+MODEL_LENGTH_MAX = 256
+#: Keys only steer: a longer one is cut.
+AFFINITY_LENGTH_MAX = 512
+
+#: Bodies above this are read off the loop: their text is counted there too, not later.
+MEASURED_ABOVE = 1 << 20
+
+#: m, o, d, e and l are all 0x6_: no other escape can spell a key that reads `model`.
+_ESCAPED_LETTER = b"\\u006"
+_KEY = b'"model"'
+
+
+class Envelope:
+    """`model` None: routed by capability alone. `text_bytes` counts message text, when asked."""
+
+    __slots__ = ("_text", "affinity_key", "model", "stream", "user")
+
+    def __init__(
+        self,
+        model: str | None = None,
+        stream: bool = False,
+        affinity_key: str | None = None,
+        user: str | None = None,
+        text: bytes | int = 0,
+    ) -> None:
+        self.model = model
+        self.stream = stream
+        self.affinity_key = affinity_key
+        self.user = user
+        self._text = text
+
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of message or prompt text. Parsed on the first call only."""
+        if not isinstance(self._text, int):
+            self._text = text_bytes(self._text)
+        return self._text
+
+
+EMPTY = Envelope()
+
+
+class _Fields(Struct):
+    model: Any = None
+    stream: Any = None
+    prompt_cache_key: Any = None
+    user: Any = None
+
+
+_decode = Decoder(_Fields).decode
+
+
+def read_json(body: bytes, *, measure: bool = False) -> Envelope:
+    """Raises RequestError (400) for two models, a model that is no string, and endless nesting.
+
+    `measure` counts the text now: for large bodies, which are read off the loop.
+    """
+    if body.count(_KEY) > 1 or body.find(_ESCAPED_LETTER) >= 0:
+        _refuse_two_models(body)
+    try:
+        fields = _decode(body)
+    except ValidationError:
+        return EMPTY  # JSON, but no object
+    except (DecodeError, UnicodeDecodeError):
+        return EMPTY
+    except RecursionError:
+        raise _too_deep() from None
+    model = fields.model
+    if model is not None:
+        model = _checked(model)
+    key = fields.prompt_cache_key
+    user = fields.user
+    return Envelope(
+        model,
+        fields.stream is True,
+        key[:AFFINITY_LENGTH_MAX] if isinstance(key, str) and key else None,
+        user[:AFFINITY_LENGTH_MAX] if isinstance(user, str) and user else None,
+        text_bytes(body) if measure else body,
+    )
+
+
+def _checked(model: object) -> str | None:
+    if not isinstance(model, str):
+        raise RequestError(invalid("'model' must be a string", param="model"))
+    if len(model) > MODEL_LENGTH_MAX:
+        text = f"'model' has {len(model)} characters; at most {MODEL_LENGTH_MAX} are read"
+        raise RequestError(invalid(text, param="model"))
+    return model or None
+
+
+def _too_deep() -> RequestError:
+    return RequestError(invalid("the body is nested too deeply"))
+
+
+def _refuse_two_models(body: bytes) -> None:
+    """The hook is called for inner objects first, so its last call saw the outermost one."""
+    keys: list[str] = []
+
+    def see(pairs: list[tuple[str, Any]]) -> None:
+        keys[:] = [key for key, _ in pairs]
+
+    try:
+        outermost_is_object = body.lstrip(b" \t\r\n").startswith(b"{")
+        json.loads(body.decode(), object_pairs_hook=see)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:
+        return  # not JSON: no model
+    if outermost_is_object and keys.count("model") > 1:
+        raise RequestError(invalid("the body names 'model' twice", param="model"))
+
+
+class _Part(Struct):
+    text: str = ""
+
+
+class _Message(Struct):
+    content: str | list[_Part | str] | None = None
+
+
+class _Texts(Struct):
+    messages: list[_Message] = []
+    prompt: str | list[str] | None = None
+
+
+class _Input(Struct):
+    input: str | list[_Message | str] | None = None
+    instructions: str | None = None
+
+
+_decode_texts = Decoder(_Texts).decode
+_decode_input = Decoder(_Input).decode
+
+
+def text_bytes(body: bytes) -> int:
+    """UTF-8 bytes of the text in `messages` and `prompt` (or `input`). 0 where there is none."""
+    try:
+        return _of_texts(_decode_texts(body)) + _of_input(_decode_input(body))
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+
+
+def _of_texts(texts: _Texts) -> int:
+    prompt = texts.prompt
+    count = sum(_of_content(message.content) for message in texts.messages)
+    if isinstance(prompt, str):
+        return count + _utf8(prompt)
+    return count + sum(map(_utf8, prompt or ()))
+
+
+def _of_input(texts: _Input) -> int:
+    count = _utf8(texts.instructions or "")
+    if isinstance(texts.input, str):
+        return count + _utf8(texts.input)
+    for item in texts.input or ():
+        count += _utf8(item) if isinstance(item, str) else _of_content(item.content)
+    return count
+
+
+def _of_content(content: str | list[_Part | str] | None) -> int:
+    if isinstance(content, str):
+        return _utf8(content)
+    return sum(_utf8(part if isinstance(part, str) else part.text) for part in content or ())
+
+
+def _utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def read_query(query: str) -> Envelope:
+    """`model` of a WebSocket route's query (without its `?`). Raises RequestError for two."""
+    try:
+        fields = parse_qsl(query, max_num_fields=100)
+    except ValueError:
+        return EMPTY
+    models = [value for key, value in fields if key == "model"]
+    if len(models) > 1:
+        raise RequestError(invalid("the query names 'model' twice", param="model"))
+    return Envelope(_checked(models[0])) if models else EMPTY
+
+
+def multipart_boundary(content_type: str) -> bytes | None:
+    """The boundary of a `multipart/form-data` content type; None for anything else."""
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    return boundary if kind == b"multipart/form-data" and boundary else None
+
+
+#: A form with more parts, or a longer part head, is passed on unread.
+_PARTS_MAX = 1_000
+_PART_HEAD_BYTES_MAX = 8_192
+
+
+def read(route: Route, content_type: str, body: bytes, path: str) -> Envelope:
+    """A POST's body by its content type; for routes that take no body, the query of `path`.
+
+    Meant for POST bodies and for upgrades: any other GET has no model and is not read at all.
+    Raises RequestError.
+    """
+    if not route.takes_model:
+        return read_query(path.partition("?")[2])
+    if content_type[:10].lower() == "multipart/":
+        boundary = multipart_boundary(content_type)
+        return EMPTY if boundary is None else read_form(body, boundary)
+    return read_json(body, measure=len(body) > MEASURED_ABOVE)
+
+
+class FormReader:
+    """Finds the fields `model` and `stream` in a multipart body that arrives in pieces.
+
+    `model` may come after the file. Nothing of a file is kept. A body that is no form, or goes
+    over a limit, names no model.
+    """
+
+    def __init__(self, boundary: bytes) -> None:
+        self._values: dict[str, list[bytearray]] = {"model": [], "stream": []}
+        self._parts = 0
+        self._head_bytes = 0
+        self._field = b""
+        self._head = b""
+        self._value: bytearray | None = None
+        self._broken = False
+        try:
+            self._parser: MultipartParser | None = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_part_begin,
+                    "on_header_field": self._on_header_field,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_part_data": self._on_part_data,
+                    "on_part_end": self._on_part_end,
+                },
+            )
+        except FormParserError:
+            self._parser = None
+
+    def feed(self, data: bytes) -> None:
+        if self._parser is None or self._broken:
+            return
+        try:
+            self._parser.write(data)
+        except (FormParserError, ValueError):
+            self._broken = True
+
+    def finish(self) -> Envelope:
+        """Raises RequestError (400) for two `model` fields or one that is too long."""
+        if self._parser is None or self._broken:
+            return EMPTY
+        models = self._values["model"]
+        if len(models) > 1:
+            raise RequestError(invalid("the form names 'model' twice", param="model"))
+        stream = any(bytes(value).strip().lower() == b"true" for value in self._values["stream"])
+        if not models:
+            return Envelope(None, stream)
+        try:
+            model = models[0].decode()
+        except UnicodeDecodeError:
+            raise RequestError(invalid("'model' is not UTF-8", param="model")) from None
+        return Envelope(_checked(model), stream)
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        self._head_bytes = 0
+        self._field = self._head = b""
+        self._value = None
+        if self._parts > _PARTS_MAX:
+            raise ValueError("too many parts")
+
+    def _grew(self, count: int) -> None:
+        self._head_bytes += count
+        if self._head_bytes > _PART_HEAD_BYTES_MAX:
+            raise ValueError("a part's head is too long")
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._grew(end - start)
+        self._field += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._grew(end - start)
+        self._head += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            _, options = parse_options_header(self._head)
+            name = options.get(b"name", b"").decode("latin-1")
+            values = self._values.get(name)
+            if values is not None and options.get(b"filename") is None:
+                if len(values) > 1:
+                    raise ValueError("too many values")
+                self._value = bytearray()
+                values.append(self._value)
+        self._field = self._head = b""
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        # One byte over the limit is kept, so that `finish` can say that it is too long.
+        if self._value is not None and len(self._value) <= 4 * MODEL_LENGTH_MAX:
+            self._value += data[start : min(end, start + 4 * MODEL_LENGTH_MAX + 1)]
+
+    def _on_part_end(self) -> None:
+        self._value = None
+
+
+def read_form(body: bytes, boundary: bytes) -> Envelope:
+    """`FormReader` over a body that is there whole."""
+    reader = FormReader(boundary)
+    reader.feed(body)
+    return reader.finish()

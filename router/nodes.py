@@ -1,0 +1,141 @@
+"""How an upstream does, as this router's own traffic and probes show it. Pure: time is given.
+
+    UNKNOWN ──2 successes in a row──▶ HEALTHY ──a failure, a probe over 1 s──▶ DEGRADED
+    any ──3 failures in a row──▶ UNHEALTHY        any ──one failed connect──▶ UNHEALTHY, set aside
+    UNHEALTHY ──a probe succeeds──▶ DEGRADED, one failure from UNHEALTHY ──2 successes──▶ HEALTHY
+
+A Node outlives table swaps: a `put` resets neither counts nor health. A new instance_id is a new
+Node. Unhealthy ones leave the choice and are still asked when nothing else is left.
+"""
+
+from enum import Enum
+from ssl import SSLContext
+
+from router.outcome import Outcome
+from router.window import Samples
+
+HEALTHY_AFTER = 2
+UNHEALTHY_AFTER = 3
+
+
+class NodeHealth(Enum):
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+class Node:
+    """One life of a service at one address: the relay's `seam.Upstream`. One owner: the Brain.
+
+    Where it is never changes; how it does always. `in_flight` counts attempts that began and did
+    not end. `rest_until` is monotonic time.
+    """
+
+    __slots__ = (
+        "answers",
+        "connect_timeout_s",
+        "error_count",
+        "failures",
+        "first_bytes",
+        "head",
+        "health",
+        "host",
+        "in_flight",
+        "name",
+        "outcomes",
+        "path_prefix",
+        "port",
+        "request_count",
+        "rest_until",
+        "set_aside",
+        "successes",
+        "tls",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        path_prefix: str = "",
+        tls: SSLContext | None = None,
+        connect_timeout_s: float = 1.0,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.tls = tls
+        #: Put before every request's path; empty for most.
+        self.path_prefix = path_prefix
+        #: Whole header lines for every request to it.
+        self.head = f"Host: {_host_header(host, port, tls is not None)}\r\n".encode("latin-1")
+        self.connect_timeout_s = connect_timeout_s
+        self.in_flight = 0
+        self.health = NodeHealth.UNKNOWN
+        self.successes = 0
+        self.failures = 0
+        #: A connect failed: out of choice until a connect or a fresh `put` says otherwise.
+        self.set_aside = False
+        self.rest_until = 0.0
+        self.request_count = 0
+        self.error_count = 0
+        self.outcomes = [0] * len(Outcome)
+        self.answers = Samples()
+        self.first_bytes = Samples()
+
+    @property
+    def out(self) -> bool:
+        return self.set_aside or self.health is NodeHealth.UNHEALTHY
+
+    def succeeded(self) -> bool:
+        """True if it came back into choice by this."""
+        was_out = self.set_aside or self.health is NodeHealth.UNHEALTHY
+        self.failures = 0
+        self.set_aside = False
+        self.successes += 1
+        if self.successes >= HEALTHY_AFTER:
+            self.health = NodeHealth.HEALTHY
+        elif self.health is NodeHealth.UNHEALTHY:
+            self.health = NodeHealth.DEGRADED
+        return was_out
+
+    def failed(self) -> bool:
+        """True if it left the choice by this."""
+        was_out = self.out
+        self.successes = 0
+        self.failures += 1
+        if self.failures >= UNHEALTHY_AFTER:
+            self.health = NodeHealth.UNHEALTHY
+        elif self.health is not NodeHealth.UNHEALTHY:
+            self.health = NodeHealth.DEGRADED
+        return self.out and not was_out
+
+    def connect_failed(self) -> bool:
+        """True if it left the choice by this. One failed connect is enough."""
+        was_out = self.out
+        self.successes = 0
+        self.failures += 1
+        self.health = NodeHealth.UNHEALTHY
+        self.set_aside = True
+        return not was_out
+
+    def rest(self, until: float) -> None:
+        """A later, shorter rest never shortens an earlier one."""
+        self.rest_until = max(self.rest_until, until)
+
+    def came_back(self, *, slow: bool = False) -> None:
+        """A probe succeeded, or a fresh `put` vouches for it: back in choice, on probation."""
+        self.set_aside = False
+        if self.health is NodeHealth.UNHEALTHY:
+            self.health = NodeHealth.DEGRADED
+            self.successes = 0
+            self.failures = UNHEALTHY_AFTER - 1
+        elif slow and self.health is not NodeHealth.UNKNOWN:
+            self.health = NodeHealth.DEGRADED
+
+
+def _host_header(host: str, port: int, tls: bool) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port == (443 if tls else 80) else f"{shown}:{port}"

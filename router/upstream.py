@@ -1,0 +1,102 @@
+"""An engine as the router sees it: an immutable view of its record, and the Node that it keeps.
+
+A view is replaced when the record changes; the Node stays for as long as name, instance_id and
+address do.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from common.wire.registry import (
+    TYPE_OPENAI,
+    Health,
+    Metadata,
+    Service,
+    Status,
+    known_metadata,
+    model_objects,
+)
+from router.affinity import name_hash
+from router.nodes import Node
+
+
+class Upstream:
+    """A record in the table. Never edited after it is made.
+
+    `fit`: healthy, not draining, running. `suspect`: used only where nothing fit is left.
+    `source` is "registry" or "static".
+    """
+
+    __slots__ = (
+        "cache_type",
+        "capabilities",
+        "fit",
+        "hash",
+        "identity",
+        "metadata",
+        "model_objects",
+        "models",
+        "name",
+        "node",
+        "openai",
+        "service",
+        "source",
+        "suspect",
+        "weight",
+    )
+
+    def __init__(
+        self, service: Service, node: Node, *, source: str = "registry", suspect: bool = False
+    ) -> None:
+        metadata = known_metadata(service.metadata)
+        self.service = service
+        self.node = node
+        self.source = source
+        self.name = service.name
+        self.hash = name_hash(service.name)
+        self.identity = identity(service)
+        self.metadata: Metadata = metadata
+        self.openai = metadata.type == TYPE_OPENAI
+        self.model_objects: tuple[dict[str, Any], ...] = tuple(model_objects(metadata))
+        self.models: tuple[str, ...] = tuple(dict.fromkeys(m["id"] for m in self.model_objects))
+        self.capabilities = frozenset(metadata.capabilities)
+        self.cache_type = metadata.cache_type
+        self.weight = service.weight if service.weight > 0 else 1.0
+        held_back = service.health_status is Health.SUSPECT
+        serves = self.openai and not service.draining and service.status == Status.RUNNING
+        self.fit = serves and service.is_healthy and not suspect and not held_back
+        self.suspect = serves and not self.fit and (held_back or (suspect and service.is_healthy))
+
+    def serves(self, capability: str | None) -> bool:
+        """A service that declares no capability accepts all."""
+        return capability is None or not self.capabilities or capability in self.capabilities
+
+
+Identity = tuple[str | None, str, int, str]
+
+
+def identity(service: Service) -> Identity:
+    """What must stay the same for a name's Node to stay."""
+    return service.instance_id, service.host, service.port, service.url
+
+
+class Address(Struct, frozen=True):
+    host: str
+    port: int
+    tls: bool
+    path_prefix: str
+
+
+def address(service: Service) -> Address:
+    """Where requests go: its `url`, or `host` and `port` where that is no http URL."""
+    try:
+        parts = urlsplit(service.url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            tls = parts.scheme == "https"
+            port = parts.port or (443 if tls else 80)
+            return Address(parts.hostname, port, tls, parts.path.rstrip("/"))
+    except ValueError:
+        pass
+    return Address(service.host, service.port, False, "")
