@@ -1,0 +1,62 @@
+"""The words a mock engine says: the same for the same model and prompt, streamed or not. Pure."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from zlib import crc32
+
+_FILLER = """
+the quick engine answers every request with care and counts its tokens while the router waits
+a queue drains slowly behind warm caches under one lease no stream is lost today
+"""
+_WORDS = tuple(_FILLER.split())
+
+#: How much of the last message, and of the first of a conversation, is said back.
+ECHO_WORDS_MAX = 6
+
+
+def tokens(name: str | None, model: str, heard: Sequence[str], count: int) -> Iterator[str]:
+    """`count` tokens that join to the answer's text: who speaks, what was heard, then filler.
+
+    `heard` is what the user said, oldest first.
+    """
+    return islice(_endless(name, model, heard), count)
+
+
+def _endless(name: str | None, model: str, heard: Sequence[str]) -> Iterator[str]:
+    yield f"{name}:" if name else "mock:"
+    yield f" turn {len(heard)}."
+    if heard:
+        for word in heard[-1].split(None, ECHO_WORDS_MAX)[:ECHO_WORDS_MAX]:
+            yield " " + word
+    if len(heard) > 1:
+        yield " Earlier:"
+        for word in heard[0].split(None, ECHO_WORDS_MAX)[:ECHO_WORDS_MAX]:
+            yield " " + word
+    state = _seed(model, "\0".join(heard))
+    while True:
+        state = _step(state)
+        yield " " + _WORDS[(state >> 8) % len(_WORDS)]
+
+
+def token_count(text: str) -> int:
+    """What `usage` calls this text's tokens: its words, at least one."""
+    return max(1, len(text.split()))
+
+
+def embedding(model: str, text: str, dim: int) -> list[float]:
+    """`dim` numbers within -1..1 that depend on model and text alone."""
+    state = _seed(model, text)
+    numbers: list[float] = []
+    for _ in range(dim):
+        state = _step(state)
+        numbers.append(round((state >> 8) / 0x3FFFFF - 1.0, 6))
+    return numbers
+
+
+def _seed(model: str, text: str) -> int:
+    return crc32(f"{model}\0{text}".encode("utf-8", "replace"))
+
+
+def _step(state: int) -> int:
+    """A linear congruential generator's next number: small, and the same on every machine."""
+    return (state * 1103515245 + 12345) & 0x7FFFFFFF
