@@ -1,0 +1,24 @@
+"""Time that stands still while the registry itself did. Pure: the real time is an argument.
+
+A registry that was stopped, starved or swapped out could not hear beats, so the time it missed must
+not count against anybody. It looks at the clock at least every `tick_s`; a longer gap than
+`stall_s` means that it stalled, and what it missed is taken out.
+"""
+
+
+class LeaseClock:
+    """`read(monotonic_s)` gives lease time. `stalled_s` is all that was taken out so far."""
+
+    def __init__(self, now: float, *, tick_s: float, stall_s: float) -> None:
+        self._tick_s = tick_s
+        self._stall_s = stall_s
+        self._seen = now
+        self.stalled_s = 0.0
+
+    def read(self, now: float) -> float:
+        """Lease time at monotonic time `now`. Never goes back."""
+        gap = now - self._seen
+        if gap > self._stall_s:
+            self.stalled_s += gap - self._tick_s
+        self._seen = max(self._seen, now)
+        return self._seen - self.stalled_s

@@ -1,0 +1,53 @@
+"""Changes to a dict that are not yet true. Pure.
+
+Reads see the changes over the base; the base itself is untouched until `merge`.
+"""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Overlay(Generic[K, V]):
+    """`top` holds what changed: None for a key that is gone."""
+
+    def __init__(self, base: dict[K, V]) -> None:
+        self._base = base
+        self.top: dict[K, V | None] = {}
+
+    def get(self, key: K) -> V | None:
+        if key in self.top:
+            return self.top[key]
+        return self._base.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        self.top[key] = value
+
+    def drop(self, key: K) -> None:
+        self.top[key] = None
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """All that is there now. Safe against `put` and `drop` on the way."""
+        for key, value in list(self._base.items()):
+            if key not in self.top:
+                yield key, value
+        for key, changed in list(self.top.items()):
+            if changed is not None:
+                yield key, changed
+
+    def __len__(self) -> int:
+        count = len(self._base)
+        for key, changed in self.top.items():
+            count += (changed is not None) - (key in self._base)
+        return count
+
+    def merge(self) -> None:
+        """Make it true."""
+        for key, changed in self.top.items():
+            if changed is None:
+                self._base.pop(key, None)
+            else:
+                self._base[key] = changed
+        self.top = {}
