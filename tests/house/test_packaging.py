@@ -1,4 +1,4 @@
-"""What the house promises of itself: names nobody else owns, locks that pin and hash, no index host."""
+"""What the house promises: names nobody else owns, locks that pin and hash, no index host."""
 
 import importlib.metadata
 import re
