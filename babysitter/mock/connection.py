@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
             if isinstance(action, bytes):
                 self._phase = Phase.STREAMING
                 transport.write(action)
-                stats.writes += 1
+                stats.events += 1
                 # also yields to the loop, so that endless answers starve nobody
                 await (self._drained or asyncio.sleep(0))
             elif isinstance(action, Wait):

@@ -1,12 +1,12 @@
 """What a mock engine is told at its start. Every flag is a field, with the same name."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from babysitter.mock.faults import Rule, rule_from_flag
+from common.cli import Parser
 
 #: What a request may hold. Above it the answer is 413: a rehearsal should not eat the host.
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -37,8 +37,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     quiet: bool = False
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m babysitter.mock",
         description="An OpenAI-compatible engine without a model, with every fault on demand.",
         epilog="Faults, headers and /mock/ paths: docs/mock-engine.md. "
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def settings_from_args(argv: Sequence[str], env_key: str | None) -> Settings:
-    """`env_key` is MOCK_API_KEY's value. Exits with status 2 and a sentence on a usage error."""
+    """`env_key` is MOCK_API_KEY's value. Exits with status 64 and a sentence on a usage error."""
     parser = _parser()
     args = parser.parse_args(argv)
     try:

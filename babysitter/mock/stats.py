@@ -36,7 +36,7 @@ class Stats:
         self.control_requests: Counter[str] = Counter()
         self.completions = 0
         self.faulted = 0
-        self.writes = 0
+        self.events = 0
         self.in_flight_max = self.in_flight
         self.queued_max = self.queued
         self.connections_total = 0
@@ -77,7 +77,7 @@ class Stats:
             "control_requests": dict(self.control_requests),
             "completions": self.completions,
             "faulted": self.faulted,
-            "writes": self.writes,
+            "events": self.events,
             "in_flight": self.in_flight,
             "in_flight_max": self.in_flight_max,
             "queued": self.queued,
