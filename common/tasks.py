@@ -36,7 +36,8 @@ async def cancel(*tasks: "asyncio.Task[Any] | None") -> None:
     present = [task for task in tasks if task is not None]
     for task in present:
         task.cancel()
-    await asyncio.gather(*present, return_exceptions=True)
+    if present:  # `wait`, not `gather`: whoever cancels the caller must not wait for a stubborn task
+        await asyncio.wait(present)
 
 
 def on_fatal(act: Callable[[BaseException], None]) -> None:
