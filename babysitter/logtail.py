@@ -1,7 +1,10 @@
 """Reads an engine's rotated log: its last lines, and what comes next.
 
-    engine.log.2   engine.log.1   engine.log      a reader follows a *file*, not a name: when its file
-       older ────────────────────▶ newest         has moved to `.1`, what is newer has a lower number
+    engine.log.2 ──▶ engine.log.1 ──▶ engine.log
+    oldest                               newest
+
+A reader follows a *file*, not a name: when its file has become `.1`, it reads that to its end and
+goes on with the next lower number.
 
 Nothing is held but an open file and the line that is not finished yet. A reader that is slower
 than the writer rotates is told that it missed something.

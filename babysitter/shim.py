@@ -40,7 +40,7 @@ SCHEMA = 1
 STATE, LOCK, LOG, SOCKET = "state.json", "lock", "engine.log", "socket"
 
 #: How long an exit that nobody acknowledged is kept ready; `state.json` keeps it for good.
-LINGER_S = 600.0
+LINGER_S = 300.0
 #: After SIGTERM (the host goes down) nobody will come: leave soon after the engine.
 LINGER_AFTER_TERM_S = 1.0
 #: Between two looks for what is left, growing: a process in the kernel's hands may take its time.

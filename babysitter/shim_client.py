@@ -38,8 +38,9 @@ END_TIMEOUT_S = 30.0
 REBIND_TIMEOUT_S = 5.0
 #: Children of a child that forks while it is ended: a pass each.
 SWEEPS_MAX = 20
-#: What the shim itself gets of our environment; the engine's own comes in its spec.
-_SHIM_ENV = ("PATH", "TZ")
+#: What the shim itself gets of our environment; the engine's own comes in its spec. The last lets a
+#: test find every process that it caused.
+_SHIM_ENV = ("PATH", "TZ", "CRECHE_TEST_RUN")
 _READY_FD = 3
 
 
@@ -268,8 +269,11 @@ async def launch(
         try:
             await _until_ready(ready, folder)
             link, state = await _connect(str(control))
-        except _RefusedError:
-            raise  # by the shim, which has cleaned up
+        except _RefusedError:  # the shim has cleaned up, and leaves
+            found = procfs.look(pid)
+            if found is not None:
+                await processes.until_gone(found, ANSWER_TIMEOUT_S)
+            raise
         except (OSError, LinkLost, TimeoutError) as why:
             await _undo(pid, folder, life)
             raise LaunchError(f"the shim does not answer: {why!r}") from why

@@ -53,7 +53,7 @@ class Control:
         try:
             if os.path.lexists(path):
                 os.unlink(path)
-            fresh.bind(path)  # the shim's umask makes it 0600
+            fresh.bind(path)  # the shim's umask makes it ours alone
             fresh.listen(CLIENTS_MAX)
         except OSError:
             fresh.close()

@@ -143,9 +143,12 @@ class RotatedLog:
             pass
 
     def _tell_loss(self) -> None:
+        told = f"\n--- creche: {self._untold_bytes} bytes of output lost here (disk full) ---\n"
         if self._fd < 0:
             self._open()
-        told = f"\n--- creche: {self._untold_bytes} bytes of output lost here (disk full) ---\n"
+        if self._size and self._size + len(told) > self._bytes_max:
+            self._rotate()
+            self._open()
         self._write(told.encode())
         self._untold_bytes = 0
 
