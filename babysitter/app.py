@@ -1,0 +1,298 @@
+"""Puts a babysitter together and runs it until it is told to stop.
+
+who am I ─▶ settle auth ─▶ lock the state folder ─▶ bind ─▶ serve ─▶ engines adopted or started
+stop: engines deregister, drain, stop (or are kept) ─▶ own record goes ─▶ close
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from babysitter import config as configs
+from babysitter import environment, records, shim_client
+from babysitter.api import Api
+from babysitter.config import Config, Settings
+from babysitter.environment import EnvFileError
+from babysitter.kinds import KINDS
+from babysitter.readiness import LOOPBACK, Elsewhere, loopback_error
+from babysitter.records import Me
+from babysitter.registrar import Registrar, RegistryClient
+from babysitter.shim_client import EngineExit, ShimError, ShimHandle
+from babysitter.supervisor import DEREGISTER_S, Place, Supervisor
+from common import address, auth, listen, logs, paths, tasks
+from common.daemon import Daemon
+from common.errors import RefusalError
+from common.http import application, client, serve
+from common.names import UNUSABLE_HOSTS
+from common.redact import SECRETS
+from common.wire.registry import Status
+
+_log = logs.get("babysitter")
+ENV_FILE_BYTES_MAX = 1024 * 1024
+
+
+class Babysitter:
+    """The engines of one host and their own record."""
+
+    def __init__(self, me: Me, registry: RegistryClient | None) -> None:
+        self.me = me
+        self.engines: dict[str, Supervisor] = {}
+        self.begun = asyncio.Event()
+        self._registry = registry
+        self._own = Registrar(registry, me.name, lambda: None) if registry else None
+        self._status = Status.RUNNING
+
+    def registrar(self) -> Callable[[str, Callable[[], None]], Registrar] | None:
+        """What makes an engine's registrar; None where there is no registry."""
+        registry = self._registry
+        if registry is None:
+            return None
+        return lambda name, on_change: Registrar(registry, name, on_change)
+
+    def tell(self) -> None:
+        """The registry hears of every engine's state with the babysitter's own record."""
+        if self._own is not None:
+            views = [one.view() for one in self.engines.values()]
+            self._own.want(records.babysitter_record(self.me, views, self._status))
+
+    def start(self) -> None:
+        self.tell()
+        for one in self.engines.values():
+            one.start()
+        tasks.spawn(self._wait_begun(), "babysitter begun")
+
+    async def _wait_begun(self) -> None:
+        for one in self.engines.values():
+            await one.begun.wait()
+        self.begun.set()
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """All engines at once; then the own record goes."""
+        self._status = Status.STOPPING
+        self.tell()
+        hurrying = tasks.spawn(self._hurry(hurry), "babysitter hurry")
+        await asyncio.gather(*(one.stop() for one in self.engines.values()))
+        await tasks.cancel(hurrying)
+        if self._own is not None:
+            self._own.want(None)
+            await self._own.settled(DEREGISTER_S)
+
+    async def _hurry(self, hurry: asyncio.Event) -> None:
+        await hurry.wait()
+        for one in self.engines.values():
+            one.hurry()
+
+    async def close(self, *, kill: bool) -> None:
+        await asyncio.gather(*(one.close(kill=kill) for one in self.engines.values()))
+        if self._own is not None:
+            await self._own.close()
+
+
+async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
+    """The daemon, from start to stop. Raises RefusalError where it can't start."""
+    file = str(path or "/etc/creche/babysitter.toml")
+    towards = await asyncio.to_thread(_towards_registry, config)
+    advertise = _advertise(config, towards)
+    elsewhere = _elsewhere(config, advertise, towards)
+    settings = configs.settings(config, advertise, sys.executable)
+    _refuse_loopback(settings, elsewhere)
+    where = configs.own_address(config, advertise)
+    token = auth.settle(
+        [where],
+        token_file=config.token_file,
+        auth=config.auth,
+        config_file=file,
+        others_may="stop and start engines",
+    )
+    state = paths.state_dir("babysitter", config.state_dir)
+    places = {one.name: _place(one, state) for one in settings}
+    lock = _lock(state)
+    try:
+        sockets = listen.bind(where)
+        host_name = config.host.name or _short_host_name()
+        me = Me(
+            name=config.name or f"babysitter@{host_name}",
+            host_name=host_name,
+            advertise=advertise,
+            port=listen.port_of(sockets),
+            instance_id=os.urandom(16).hex(),
+        )
+        async with client(token=token) as to_registry, client() as to_engines:
+            registry = RegistryClient(to_registry, config.registries) if config.registries else None
+            sitter = Babysitter(me, registry)
+            for one in settings:
+                sitter.engines[one.name] = Supervisor(
+                    one,
+                    me,
+                    places[one.name],
+                    to_engines,
+                    registrar=sitter.registrar(),
+                    elsewhere=elsewhere,
+                    on_change=sitter.tell,
+                )
+            await _run(daemon, config, sitter, token, sockets, state)
+    finally:
+        os.close(lock)
+
+
+async def _run(
+    daemon: Daemon,
+    config: Config,
+    sitter: Babysitter,
+    token: str | None,
+    sockets: list[socket.socket],
+    state: Path,
+) -> None:
+    app = application(token=token)
+    Api(sitter.me, sitter.engines, sitter.begun).add_routes(app)
+    server = await serve(app, sockets)
+    _log.info("listening", url=server.url, name=sitter.me.name, engines=list(sitter.engines))
+    await _end_strangers(state, set(sitter.engines))
+    sitter.start()
+    daemon.ready(f"listening on {server.url}, {len(sitter.engines)} engines")
+    kill = config.on_term == "stop"
+    try:
+        await daemon.until_stopped()
+        if kill:
+            await sitter.stop(daemon.hurry)
+        else:
+            _log.info("engines are left running, to be adopted", engines=list(sitter.engines))
+    finally:
+        await sitter.close(kill=kill)
+        await server.close()
+
+
+# ── who am I ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _towards_registry(config: Config) -> str | None:
+    """This host's address towards the first registry that there is a route to."""
+    for url in config.registries:
+        registry = address.parse_http_url(url)
+        if found := listen.address_towards(registry.host, registry.port):
+            return found
+    return None
+
+
+def _advertise(config: Config, towards: str | None) -> str:
+    if config.advertise is not None:
+        return config.advertise
+    if not config.registries:
+        return LOOPBACK
+    if towards is None or towards in UNUSABLE_HOSTS:
+        registry = address.parse_http_url(config.registries[0])
+        raise RefusalError(
+            f"no address of this host leads to the registry {registry}: none can be advertised.\n"
+            f'  Set  advertise = "…"  (the address that routers reach this host at).'
+        )
+    return towards
+
+
+def _elsewhere(config: Config, advertise: str, towards: str | None) -> Elsewhere | None:
+    """None where everything is on this machine, as far as can be told."""
+    remote = [
+        host
+        for url in config.registries
+        if not address.is_loopback(host := address.parse_http_url(url).host)
+    ]
+    if not remote or (towards is not None and address.is_loopback(towards)):
+        return None
+    reachable = towards if address.is_loopback(advertise) and towards else advertise
+    return Elsewhere(reachable, remote[0])
+
+
+def _refuse_loopback(settings: tuple[Settings, ...], elsewhere: Elsewhere | None) -> None:
+    if elsewhere is None:
+        return
+    wrong = [one for one in settings if address.is_loopback(one.given.host)]
+    if wrong:
+        one = wrong[0]
+        raise RefusalError(f"{one.name}: {loopback_error(one.given.port, elsewhere)}")
+
+
+def _short_host_name() -> str:
+    return socket.gethostname().partition(".")[0] or "localhost"
+
+
+# ── state ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lock(state: Path) -> int:
+    """Two babysitters over one state folder would start each engine twice."""
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise RefusalError(
+            f"another babysitter keeps its state in {state}.\n"
+            f'  Stop it, or set  state_dir = "…"  to a folder of its own.'
+        ) from None
+    return fd
+
+
+def _place(one: Settings, state: Path) -> Place:
+    from_file = _env_file(one)
+    for secret in environment.secrets(from_file, one.env):
+        SECRETS.add(secret)
+    kind_env = KINDS[one.kind].plan(one.given).env
+    given = (one.given.work_dir, one.gpus, sorted(kind_env.items()), sorted(from_file.items()))
+    digest = hashlib.sha256(repr((given, sorted(one.env.items()))).encode()).hexdigest()[:32]
+    return Place(
+        folder=state / "engines" / one.name,
+        runtime=_runtime(state),
+        env=environment.build(os.environ, kind_env, one.gpus, from_file, one.env),
+        digest=digest,
+    )
+
+
+def _runtime(state: Path) -> Path:
+    """Short, and this state folder's alone: unix sockets have 107 bytes."""
+    mark = hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
+    return paths.runtime_dir(f"babysitter-{mark}")
+
+
+def _env_file(one: Settings) -> dict[str, str]:
+    if one.env_file is None:
+        return {}
+    file = Path(one.env_file).expanduser()
+    try:
+        with file.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            raw = opened.read(ENV_FILE_BYTES_MAX + 1)
+    except OSError as why:
+        raise RefusalError(f"{one.name}: env_file {file} cannot be read: {why.strerror}.") from why
+    if stat.S_ISREG(mode) and mode & 0o007:
+        raise RefusalError(
+            f"{one.name}: env_file {file} can be read by every user of this machine "
+            f"(mode {mode & 0o777:03o}).\n  Close it:  chmod 600 {file}"
+        )
+    try:
+        return environment.parse(raw.decode())
+    except (EnvFileError, UnicodeDecodeError) as why:
+        text = str(why) if isinstance(why, EnvFileError) else "it is not UTF-8"
+        raise RefusalError(f"{one.name}: env_file {file}: {text}.") from None
+
+
+async def _end_strangers(state: Path, known: set[str]) -> None:
+    """Engines of an earlier config that this one does not name any more: stopped, not kept."""
+    folder = state / "engines"
+    names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    for name in (one for one in names if one not in known):
+        try:
+            found = await shim_client.adopt(folder / name, _runtime(state))
+        except ShimError:
+            found = EngineExit(lost=True)
+        if isinstance(found, ShimHandle):
+            _log.warning("stopped: the config does not name it any more", engine=name)
+            await found.stop(10.0)
+            await found.release()
+            await found.close()
+        elif isinstance(found, EngineExit) and found.lost:
+            await shim_client.sweep_orphans(folder / name)

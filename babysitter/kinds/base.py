@@ -1,0 +1,120 @@
+"""What a kind of engine is: how it is started, and what its answers mean. Pure.
+
+Each kind is one small module with `plan(given) -> Run` and, where it needs more than a model,
+`missing(given)`. A command line is a list, never a shell string.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+#: A server behind these is there, but not yet (or no longer) able to serve.
+LOADING = frozenset({502, 503, 504})
+
+MODEL_PATHS = ("/v1/models", "/models")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the config says of one engine, as far as its command line is concerned.
+
+    `host` and `port` are where it must listen. `python` is the interpreter that runs Creche.
+    """
+
+    name: str
+    host: str
+    port: int
+    python: str
+    bin: str | None = None
+    model: str | None = None
+    models: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    config_file: str | None = None
+    work_dir: str | None = None
+    ready_path: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What clients ask for: the configured names, else a file's or folder's own name; empty
+        where the model is no path (an id of a hub names itself)."""
+        if self.models or self.model is None:
+            return self.models
+        return (file_stem(self.model),) if is_path(self.model) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an engine tells what it does: requests in flight, and what grows with work.
+
+    `fmt` is prometheus (names of samples) or json (names of fields).
+    """
+
+    path: str
+    in_flight: tuple[str, ...]
+    work: tuple[str, ...]
+    fmt: str = "prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to ask an engine of a kind whether it is ready, and what for.
+
+    The first of `ready_paths` that is not 404 decides: 2xx is ready, `loading` is "still loading".
+    `any_answer`: the kind has no health path; whatever is not `loading` counts as an answer.
+    `lists_models`: without a list from it there is nothing to serve; False: it has none to give.
+    """
+
+    ready_paths: tuple[str, ...] = ("/health",)
+    model_paths: tuple[str, ...] = MODEL_PATHS
+    loading: frozenset[int] = LOADING
+    any_answer: bool = False
+    lists_models: bool = True
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What to start. `env` is added to what the engine gets anyway."""
+
+    argv: tuple[str, ...]
+    probe: Probe
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A key that this kind cannot do without. `fix` is a line for the config."""
+
+    key: str
+    why: str
+    fix: str
+
+
+def needs_model(given: Given) -> Missing | None:
+    if given.model:
+        return None
+    return Missing("model", "names no model to load", 'model = "/models/…"')
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    plan: Callable[[Given], Run]
+    missing: Callable[[Given], Missing | None] = needs_model
+
+
+def is_path(model: str) -> bool:
+    return model.startswith(("/", "./", "../", "~")) or model.endswith((".gguf", ".ggml"))
+
+
+def file_stem(model: str) -> str:
+    """`/models/qwen3-8b-q4.gguf` → `qwen3-8b-q4`; `/models/Llama-3.3-70B` keeps its dot."""
+    name = model.rstrip("/").rpartition("/")[2]
+    for suffix in (".gguf", ".ggml"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def has_flag(args: tuple[str, ...], *flags: str) -> bool:
+    """Whether the operator's own arguments already say it (`--flag x` or `--flag=x`)."""
+    return any(arg == flag or arg.startswith(f"{flag}=") for arg in args for flag in flags)

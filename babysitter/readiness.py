@@ -1,0 +1,94 @@
+"""Is this process ready? Ours is the socket that listens, it answers, and its models are known.
+
+Never because time passed. What is in the way is told in a sentence, for people who wait.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from babysitter import lifecycle, ports, processes
+from babysitter.config import Settings
+from babysitter.models import Model
+from babysitter.probe import NotReady, Prober
+from babysitter.shim_client import ShimHandle
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look found: the event to take, the models with a good answer, else why not."""
+
+    event: lifecycle.Answered | lifecycle.NotAnswered | lifecycle.PortFoundTaken
+    models: list[Model] = field(default_factory=list)
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Routers are on other machines: they know this host as `advertise`, the registry as given."""
+
+    advertise: str
+    registry: str
+
+
+async def look(
+    handle: ShimHandle, settings: Settings, prober: Prober, elsewhere: Elsewhere | None
+) -> Seen:
+    """One look at a running engine."""
+    life = handle.instance_id
+    if settings.identity == "socket":
+        hindrance = await _not_ours(handle, settings, elsewhere)
+        if hindrance is not None:
+            return hindrance
+    answer = await prober.ask()
+    if isinstance(answer, NotReady):
+        return Seen(lifecycle.NotAnswered(life), text=answer.text)
+    return Seen(lifecycle.Answered(life), models=answer.models)
+
+
+async def _not_ours(
+    handle: ShimHandle, settings: Settings, elsewhere: Elsewhere | None
+) -> Seen | None:
+    """None when the engine's own socket listens where it should."""
+    life, host, port = handle.instance_id, settings.given.host, settings.given.port
+    if await _listens(handle, host, port):
+        return None
+    if elsewhere is not None and await _listens(handle, LOOPBACK, port):
+        return Seen(lifecycle.NotAnswered(life), text=loopback_error(port, elsewhere))
+    holder = await asyncio.to_thread(ports.owner, host, port)
+    # It may have begun to listen between our two looks at /proc: look again before judging.
+    if holder is not None and not await _listens(handle, host, port):
+        text = f"port {port} is taken by {holder}"
+        return Seen(lifecycle.PortFoundTaken(life, text), text=text)
+    return Seen(lifecycle.NotAnswered(life), text=f"does not listen on {host}:{port} yet")
+
+
+async def _listens(handle: ShimHandle, host: str, port: int) -> bool:
+    return await asyncio.to_thread(processes.listens, handle.shim_pid, port, host)
+
+
+def loopback_error(port: int, elsewhere: Elsewhere) -> str:
+    """The line that settles it is in the text."""
+    return (
+        f"the engine listens on {LOOPBACK}:{port} but the registry is on {elsewhere.registry}; "
+        f"no router could reach it.\n"
+        f'  Set  advertise = "{elsewhere.advertise}"  (this host\'s address towards the registry).'
+    )
+
+
+async def until_drained(prober: Prober, port: int, settle_s: float) -> None:
+    """Until nothing is in flight: by the engine's own count where it tells, else by connections.
+
+    `settle_s`: requests sent before routers heard of it are still on their way.
+    """
+    await asyncio.sleep(settle_s)
+    quiet = 0
+    while quiet < 2:
+        reading = await prober.reading()
+        if reading is not None:
+            busy = reading.in_flight > 0
+        else:
+            busy = await asyncio.to_thread(ports.connections, port) > 0
+        quiet = 0 if busy else quiet + 1
+        await asyncio.sleep(0.05)

@@ -1,0 +1,571 @@
+"""One engine's keeper: the one place where `lifecycle` meets processes, sockets and the registry.
+
+    shim, looks, timers, operators ──events──▶ queue ──▶ Lifecycle.handle ──actions──▶ _act
+
+One task takes events one after the other; watchers (exit, readiness, drain) only post them. What an
+action leads to at once is its next event, taken before any other.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from babysitter import lifecycle, logtail, ports, readiness, shim_client, store
+from babysitter import models as model_lists
+from babysitter.cause import LOG_LINES_KEPT, Cause, Ending, of_exit
+from babysitter.config import Settings
+from babysitter.kinds import KINDS
+from babysitter.lifecycle import Lifecycle, Limits
+from babysitter.models import Model
+from babysitter.probe import Prober
+from babysitter.readiness import Elsewhere
+from babysitter.records import Me, engine_record
+from babysitter.registrar import Registrar
+from babysitter.restart import Policy, Restarts
+from babysitter.shim_client import EngineExit, EngineSpec, LaunchError, ShimError, ShimHandle
+from babysitter.stall import StallWatch
+from common import address, logs, tasks
+from common.clock import monotonic, wall, wire_time
+from common.redact import redact
+from common.wire.babysitter import Engine, LastExit
+from common.wire.babysitter import EngineState as State
+from common.wire.registry import Status
+
+#: How often a starting engine is looked at: its first request should not wait for our next look.
+LOOK_STARTING_S = 0.1
+#: After so long a start is slow anyway.
+LOOK_SLOW_AFTER_S = 30.0
+LOOK_SLOW_S = 0.5
+LOOK_READY_S = 2.0
+#: An engine's last words come from its shim's memory within a millisecond; the news that it is gone
+#: waits no longer than this for them.
+LAST_WORDS_S = 0.05
+#: After deregistering, requests that routers had sent before are still on their way.
+SETTLE_S = 0.25
+DEREGISTER_S = 2.0
+LOG_FILE = "engine.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one engine's things are. `env` is its whole environment, `digest` tells whether what
+    it is given besides its command line changed."""
+
+    folder: Path
+    runtime: Path
+    env: dict[str, str]
+    digest: str
+
+
+@dataclass(slots=True)
+class Life:
+    """A running process, and what watches it. `stopping` ends when none of it is left."""
+
+    handle: ShimHandle
+    watchers: list["asyncio.Task[None]"] = field(default_factory=list)
+    stopping: "asyncio.Task[Any] | None" = None
+
+
+class Supervisor:
+    """`on_change` is called whenever what `view` tells of its state may have changed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        me: Me,
+        place: Place,
+        http: aiohttp.ClientSession,
+        *,
+        registrar: Callable[[str, Callable[[], None]], Registrar] | None,
+        elsewhere: Elsewhere | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.service = me.service_of(settings.name)
+        self._me = me
+        self._place = place
+        self._elsewhere = elsewhere
+        self._on_change = on_change
+        self._log = logs.get("engine", engine=settings.name)
+        self._run = KINDS[settings.kind].plan(settings.given)
+        given = settings.given
+        self._prober = Prober(http, given.host, given.port, self._run.probe, given.names)
+        self._registrar = registrar(self.service, self._changed) if registrar else None
+        self._machine = Lifecycle(_limits(settings), Restarts(_policy(settings)))
+        self._events: asyncio.Queue[lifecycle.Event] = asyncio.Queue()
+        self._life: Life | None = None
+        self._clearing: asyncio.Task[None] | None = None
+        self._models: list[Model] = []
+        self._last: Ending | None = None
+        self._last_exit: LastExit | None = None
+        self._since = wall()
+        self._progress: str | None = None
+        self._record_id: str | None = None
+        self._written: store.Remembered | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._at_rest = asyncio.Event()
+        #: Set once it was adopted or started.
+        self.begun = asyncio.Event()
+        self._shutting_down = False
+        self.causes: dict[str, int] = {}
+
+    # ── what others see and ask ──────────────────────────────────────────────────────────────────
+
+    @property
+    def log_file(self) -> Path:
+        return self._place.folder / LOG_FILE
+
+    @property
+    def state(self) -> State:
+        return self._machine.state
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it should run."""
+        return self._machine.wanted
+
+    @property
+    def models(self) -> list[Model]:
+        """What it serves now: nothing unless it is ready."""
+        return self._models if self.state is State.READY else []
+
+    def view(self) -> Engine:
+        given, life, registrar = self.settings.given, self._life, self._registrar
+        return Engine(
+            name=self.name,
+            service=self.service,
+            kind=self.settings.kind,
+            state=self.state,
+            since=wire_time(self._since),
+            host=given.host,
+            port=given.port,
+            url=address.http_url(self._me.advertise, given.port),
+            models=tuple(model_lists.names(self._models)),
+            pid=life.handle.pid if life else None,
+            instance_id=life.handle.instance_id if life else None,
+            restarts=self._machine.restarts.total,
+            last_exit=self._last_exit,
+            progress=self._told_progress(),
+            registered=registrar is not None and registrar.registered,
+            conflict=registrar.conflict if registrar else None,
+        )
+
+    def _told_progress(self) -> str | None:
+        if self.state is State.STARTING:
+            waited = f"starting for {wall() - self._since:.0f} s"
+            return f"{waited}: {self._progress}" if self._progress else waited
+        if self.state is State.FATAL:
+            return f"given up: {self._machine.given_up}"
+        if self.state is State.BACKOFF and self._machine.due is not None:
+            return f"starts again in {max(0.0, self._machine.due - monotonic()):.0f} s"
+        return None
+
+    def post(self, event: lifecycle.Event) -> None:
+        """An operator's word, or something that happened."""
+        self._events.put_nowait(event)
+
+    def start(self) -> None:
+        """Adopt what an earlier babysitter left, or start the engine; then keep it."""
+        self._task = tasks.spawn(self._keep(), f"engine {self.name}", fatal=True)
+
+    async def stop(self) -> None:
+        """Deregister, drain, stop; returns when no process of it is left."""
+        self._shutting_down = True
+        self.post(lifecycle.StopAsked())
+        await self._at_rest.wait()
+        if self._clearing is not None:
+            await asyncio.wait([self._clearing])
+        if self._registrar is not None:
+            await self._registrar.settled(DEREGISTER_S)
+        self._remember()
+
+    def hurry(self) -> None:
+        """Wait for no request in flight any longer."""
+        if self._life is not None:
+            self.post(lifecycle.Drained(self._life.handle.instance_id))
+
+    async def close(self, *, kill: bool) -> None:
+        """End the keeping. What still runs is killed, or left to be adopted."""
+        await tasks.cancel(self._task)
+        if self._registrar is not None:
+            await self._registrar.close()
+        life, self._life = self._life, None
+        if life is None:
+            return
+        await tasks.cancel(*life.watchers)
+        if kill:
+            self._log.warning("killed: there was no time left to stop it", pid=life.handle.pid)
+            await life.handle.kill()
+            await life.handle.release()
+        await life.handle.close()
+
+    # ── the task ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _keep(self) -> None:
+        await self._begin()
+        self.begun.set()
+        while True:
+            await self._take(await self._next())
+
+    async def _next(self) -> lifecycle.Event:
+        due = self._machine.due
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - monotonic())):
+                return await self._events.get()
+        except TimeoutError:
+            return lifecycle.TimeIsUp()
+
+    async def _take(self, event: lifecycle.Event) -> None:
+        """One event, what it leads to, and what that leads to at once."""
+        pending = [event]
+        while pending:
+            was = self.state
+            actions = self._machine.handle(pending.pop(0), monotonic(), random.random())
+            if self.state is not was or self._machine.last is not self._last:
+                self._note(was)
+            for action in actions:
+                follows = await self._act(action)
+                if follows is not None:
+                    pending.append(follows)
+            if self.state is not was:
+                self._changed()
+        if self.state is State.STOPPED:
+            self._at_rest.set()
+        else:
+            self._at_rest.clear()
+
+    async def _act(self, action: lifecycle.Action) -> lifecycle.Event | None:
+        """The one place that does what the machine decided."""
+        match action:
+            case lifecycle.Launch():
+                return await self._launch()
+            case lifecycle.Announce(status, create):
+                self._announce(status, create)
+            case lifecycle.Deregister():
+                self._record_id = None
+                if self._registrar is not None:
+                    self._registrar.want(None)
+            case lifecycle.Drain():
+                self._watch(self._watch_drain, "drain")
+            case lifecycle.Stop(grace_s):
+                self._end(lambda handle: handle.stop(grace_s))
+            case lifecycle.Kill():
+                self._end(lambda handle: handle.kill())
+        return None
+
+    # ── a life begins ────────────────────────────────────────────────────────────────────────────
+
+    async def _begin(self) -> None:
+        """Whatever an earlier babysitter left is taken on, or ended."""
+        stored = store.read(self._place.folder) or store.Remembered()
+        self._models = stored.models
+        self._last_exit = stored.last_exit
+        ages = [max(0.0, wall() - at) for at in stored.failures]
+        self._machine.restarts = Restarts.resumed(
+            _policy(self.settings), monotonic(), stored.restarts, stored.streak, ages
+        )
+        try:
+            found = await shim_client.adopt(self._place.folder, self._place.runtime)
+        except ShimError as why:
+            self._log.warning("its shim cannot be used; all of it is ended", why=str(why))
+            found = None
+        match found:
+            case ShimHandle():
+                await self._adopt(found, stored)
+            case EngineExit():
+                await self._ended_unseen(found, stored)
+            case None:
+                await self._sweep()
+                await self._start_anew(stored)
+
+    async def _adopt(self, handle: ShimHandle, stored: store.Remembered) -> None:
+        mine = stored.instance_id == handle.instance_id
+        self._live(handle)
+        if mine and stored.registered_as and self._registrar is not None:
+            self._registrar.book.alias = (handle.instance_id, stored.registered_as)
+        seen = await readiness.look(handle, self.settings, self._prober, self._elsewhere)
+        answers = isinstance(seen.event, lifecycle.Answered)
+        self._models = seen.models or self._models
+        self._log.info("adopted", pid=handle.pid, instance_id=handle.instance_id, answers=answers)
+        if mine and stored.registered_as and not answers:
+            self._announce(Status.STARTING, create=True)
+        await self._take(lifecycle.Adopted(handle.instance_id, answers))
+        if changed := self._changed_since(handle, stored if mine else None):
+            self._log.warning(f"restarted: {changed} changed while no babysitter ran")
+            await self._take(lifecycle.RestartAsked())
+        elif not stored.wanted:
+            await self._take(lifecycle.StopAsked())
+
+    def _changed_since(self, handle: ShimHandle, stored: store.Remembered | None) -> str | None:
+        """What of a running engine is no longer what the config says."""
+        if handle.argv_hash != shim_client.argv_hash(list(self._run.argv)):
+            return "its command line"
+        if stored is not None and stored.digest not in (None, self._place.digest):
+            return "its folder or environment"
+        return None
+
+    async def _ended_unseen(self, how: EngineExit, stored: store.Remembered) -> None:
+        if how.lost:
+            await self._sweep()
+        if not stored.wanted:
+            await self._start_anew(stored)
+            return
+        self._seed(stored, Status.BACKOFF)
+        life = stored.instance_id or "unknown"
+        lines = await logtail.tail(self.log_file, LOG_LINES_KEPT)
+        await self._take(lifecycle.Adopted(life, answers=False))
+        await self._take(lifecycle.Exited(life, _ending(how, lines, None)))
+
+    async def _start_anew(self, stored: store.Remembered) -> None:
+        if not stored.wanted:
+            self._log.info("stays stopped, as its operator left it")
+            self._remember()
+            self._at_rest.set()
+            return
+        self._seed(stored, Status.STARTING)
+        await self._take(lifecycle.StartAsked())
+
+    def _seed(self, stored: store.Remembered, status: Status) -> None:
+        """The registry has a record of an earlier life that may say "running": put it right."""
+        if stored.registered_as is not None:
+            self._record_id = stored.registered_as
+            self._announce(status, create=True)
+
+    async def _sweep(self) -> None:
+        if swept := await shim_client.sweep_orphans(self._place.folder):
+            self._log.warning("ended what an earlier life left", processes=swept)
+
+    async def _launch(self) -> lifecycle.Event:
+        if self._clearing is not None:  # nothing of the former life may be left
+            await asyncio.wait([self._clearing])
+        given = self.settings.given
+        if self.settings.identity == "socket":
+            holder = await asyncio.to_thread(ports.owner, given.host, given.port)
+            if holder is not None:
+                text = f"port {given.port} is taken by {holder}"
+                return lifecycle.NotLaunched(Ending(Cause.PORT_TAKEN, text))
+        spec = EngineSpec(
+            engine=self.name,
+            instance_id=uuid.uuid4().hex,
+            argv=list(self._run.argv),
+            env=self._place.env,
+            cwd=self._run.cwd,
+            log_bytes_max=self.settings.log_bytes_max,
+            log_files=self.settings.log_files,
+        )
+        try:
+            handle = await shim_client.launch(
+                spec, folder=self._place.folder, runtime=self._place.runtime
+            )
+        except LaunchError as why:
+            return lifecycle.NotLaunched(Ending(Cause.NOT_STARTED, str(why)))
+        self._live(handle)
+        self._log.info("started", pid=handle.pid, instance_id=handle.instance_id)
+        return lifecycle.Launched(handle.instance_id)
+
+    def _live(self, handle: ShimHandle) -> None:
+        self._life = Life(handle)
+        self._watch(self._watch_exit, "exit")
+        self._watch(self._watch_readiness, "readiness")
+
+    # ── a life is watched ────────────────────────────────────────────────────────────────────────
+
+    def _watch(self, watcher: Callable[[Life], Coroutine[Any, Any, None]], what: str) -> None:
+        life = self._life
+        if life is not None:
+            life.watchers.append(tasks.spawn(watcher(life), f"{what} of {self.name}"))
+
+    async def _watch_readiness(self, life: Life) -> None:
+        stall = StallWatch(self.settings.stall_s)
+        began = monotonic()
+        while True:
+            seen = await readiness.look(life.handle, self.settings, self._prober, self._elsewhere)
+            ready = isinstance(seen.event, lifecycle.Answered)
+            if ready:
+                self._serves(seen.models)
+                await self._watch_work(life, stall)
+            else:
+                self._progress = await self._progress_of(life, seen.text)
+            self.post(seen.event)
+            await asyncio.sleep(self._pause(ready, monotonic() - began))
+
+    def _pause(self, ready: bool, since_s: float) -> float:
+        if ready:
+            return min(LOOK_READY_S, self.settings.stall_s / 4 or LOOK_READY_S)
+        return LOOK_STARTING_S if since_s < LOOK_SLOW_AFTER_S else LOOK_SLOW_S
+
+    def _serves(self, found: list[Model]) -> None:
+        """Its model list, which may change while it runs (Ollama pulls, LoRA adapters load)."""
+        if model_lists.same(found, self._models):
+            return
+        self._models = found
+        if self.state is State.READY:
+            self._log.info("serves other models now", models=model_lists.names(found))
+            self._announce(Status.RUNNING, create=False)
+            self._changed()
+
+    async def _watch_work(self, life: Life, stall: StallWatch) -> None:
+        reading = await self._prober.reading()
+        if reading is None:
+            return
+        if self._registrar is not None:
+            self._registrar.book.load = {"in_flight": reading.in_flight}
+        text = stall.observe(reading, monotonic())
+        if text is not None:
+            self.post(lifecycle.Stalled(life.handle.instance_id, text))
+
+    async def _progress_of(self, life: Life, text: str | None) -> str | None:
+        """Why it is not ready yet, and the last line that it said."""
+        if self.state is not State.STARTING:
+            return text
+        try:
+            lines = await life.handle.tail(1)
+        except ShimError:
+            lines = []
+        said = redact(lines[-1]).strip()[:200] if lines else ""
+        return f"{text} ({said})" if text and said else said or text
+
+    async def _watch_drain(self, life: Life) -> None:
+        settle_s = 0.0
+        if self._registrar is not None:
+            await self._registrar.settled(DEREGISTER_S)
+            settle_s = SETTLE_S
+        await readiness.until_drained(self._prober, self.settings.given.port, settle_s)
+        self.post(lifecycle.Drained(life.handle.instance_id))
+
+    # ── a life ends ──────────────────────────────────────────────────────────────────────────────
+
+    def _end(self, how: Callable[[ShimHandle], Coroutine[Any, Any, EngineExit]]) -> None:
+        if self._life is not None:
+            self._life.stopping = tasks.spawn(how(self._life.handle), f"end of {self.name}")
+
+    async def _watch_exit(self, life: Life) -> None:
+        handle = life.handle
+        how = await handle.exited
+        lines = await self._last_words(handle)
+        holder = None
+        if self.state is State.STARTING and how.code:
+            given = self.settings.given
+            holder = await asyncio.to_thread(ports.owner, given.host, given.port)
+        if self.state is State.STOPPING and life.stopping is not None:
+            await asyncio.wait([life.stopping])  # stopped means that no process is left
+        self._life = None
+        self._clearing = tasks.spawn(self._clear(life), f"clearing of {self.name}")
+        ending = _ending(how, lines, str(holder) if holder else None)
+        self.post(lifecycle.Exited(handle.instance_id, ending))
+
+    async def _last_words(self, handle: ShimHandle) -> list[str]:
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                return await handle.tail(LOG_LINES_KEPT)
+        except (TimeoutError, ShimError):
+            return await logtail.tail(self.log_file, LOG_LINES_KEPT)
+
+    async def _clear(self, life: Life) -> None:
+        """Until nothing of a life is left, its shim included."""
+        await tasks.cancel(*(one for one in life.watchers if not one.get_name().startswith("exit")))
+        try:
+            if life.handle.lost:
+                await self._sweep()
+            await life.handle.release()
+        except ShimError as why:
+            self._log.error("its shim does not end; all of it is ended", why=str(why))
+            await self._sweep()
+
+    # ── what is told ─────────────────────────────────────────────────────────────────────────────
+
+    def _announce(self, status: Status, create: bool) -> None:
+        if self._registrar is None:
+            return
+        if create and self._life is not None:
+            self._record_id = self._life.handle.instance_id
+        if self._record_id is None:
+            return
+        self._registrar.want(
+            engine_record(
+                self._me,
+                self.settings,
+                instance_id=self._record_id,
+                status=status,
+                models=self._models,
+                last_exit=None if status is Status.RUNNING else self._last_exit,
+            )
+        )
+
+    def _note(self, was: State) -> None:
+        """Before anything is done about it: what changed, for people."""
+        if self._machine.last is not self._last:
+            self._last = last = self._machine.last
+            assert last is not None
+            self.causes[last.cause] = self.causes.get(last.cause, 0) + 1
+            self._last_exit = LastExit(
+                cause=last.cause.value,
+                text=last.text,
+                at=wire_time(wall()),
+                code=last.code,
+                signal=last.signal,
+                log=last.log,
+            )
+            self._log.warning("ended", cause=last.cause.value, why=last.text)
+        if self.state is not was:
+            self._since = wall()
+            self._progress = None
+            if self.state is State.FATAL:
+                last_line = self._last.log[-1] if self._last and self._last.log else None
+                self._log.error("given up", why=self._machine.given_up, last_line=last_line)
+            else:
+                self._log.info(self.state.value.lower(), was=was.value.lower())
+
+    def _changed(self) -> None:
+        self._remember()
+        self._on_change()
+
+    def _remember(self) -> None:
+        total, streak, ages = self._machine.restarts.snapshot(monotonic())
+        life, registrar = self._life, self._registrar
+        record = registrar.book.wanted if registrar is not None else None
+        now = store.Remembered(
+            wanted=self.wanted or self._shutting_down,
+            instance_id=life.handle.instance_id if life else self._record_id,
+            digest=self._place.digest,
+            registered_as=record.instance_id if record is not None else None,
+            models=self._models,
+            restarts=total,
+            streak=streak,
+            failures=[round(wall() - age, 1) for age in ages],
+            last_exit=self._last_exit,
+        )
+        if now != self._written:
+            store.write(self._place.folder, now)
+            self._written = now
+
+
+def _ending(how: EngineExit, lines: list[str], holder: str | None) -> Ending:
+    log = tuple(redact(line) for line in lines)
+    return of_exit(how.code, how.signal, how.oom, log, holder)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        ready_timeout_s=settings.ready_timeout_s,
+        unresponsive_s=settings.unresponsive_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        stop_grace_s=settings.stop_grace_s,
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        first_s=settings.backoff_first_s,
+        max_s=settings.backoff_max_s,
+        healthy_s=settings.healthy_s,
+        max_restarts=settings.max_restarts,
+        window_s=settings.restart_window_s,
+    )
