@@ -12,10 +12,13 @@ from babysitter import processes, procfs
 from babysitter.shim_client import EngineSpec, ShimHandle, folder_mark, launch, sweep_orphans
 from tests.support.until import until
 
+#: A line in one write: whole for who reads it, and safe in a signal handler.
+PRINT = "import os\ndef print(*words): os.write(1, (' '.join(map(str, words)) + '\\n').encode())\n"
+
 
 def python(script: str) -> list[str]:
     """An engine that runs `script`."""
-    return [sys.executable, "-I", "-S", "-u", "-c", script]
+    return [sys.executable, "-I", "-S", "-c", PRINT + script]
 
 
 class Bench:

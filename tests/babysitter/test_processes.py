@@ -146,7 +146,7 @@ def test_a_port_belongs_to_a_family_and_to_nobody_else(
     server = (
         "import socket, signal, os; s = socket.create_server(('127.0.0.1', 0))\n"
         "os.fork() and (s.close(), signal.pause())\n"  # only the child holds it
-        "print(s.getsockname()[1], flush=True); signal.pause()"
+        "print(s.getsockname()[1]); signal.pause()"
     )
     parent, port = run(started, server)
     other, _ = run(started, IDLE)

@@ -41,7 +41,7 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.write(1, b'daemon %d\\n' % os.getpid())
+        print('daemon', os.getpid())
         while True: signal.pause()
     os._exit(0)
 os.wait()
