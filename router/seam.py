@@ -14,7 +14,7 @@ word: the relay answers it). Load and permits of an attempt come back in `answer
 
 from collections.abc import Callable, Mapping
 from ssl import SSLContext
-from typing import Protocol
+from typing import Protocol, overload
 
 from router.envelope import Envelope
 from router.errors import Problem
@@ -40,10 +40,29 @@ class Upstream(Protocol):
     connect_timeout_s: float
 
 
-class Ask:
-    """One request, as far as deciding may see it. `headers` has lower-case names, last one wins."""
+class Fields(Protocol):
+    """Headers by lower-case name; the first of several."""
 
-    __slots__ = ("client", "envelope", "headers", "id", "method", "path", "route", "size", "started")
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str, /) -> str: ...
+
+
+class Ask:
+    """One request, as far as deciding may see it."""
+
+    __slots__ = (
+        "client",
+        "envelope",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "route",
+        "size",
+        "started",
+    )
 
     def __init__(
         self,
@@ -51,7 +70,7 @@ class Ask:
         method: str,
         path: str,
         route: Route,
-        headers: Mapping[str, str],
+        headers: Fields | Mapping[str, str],
         envelope: Envelope,
         client: str,
         size: int,
@@ -169,7 +188,11 @@ class Ticket(Protocol):
 
 class Desk(Protocol):
     def begin(self, ask: Ask, now: float) -> Ticket:
-        """Raises RequestError."""
+        """Take a request in. Raises RequestError; then nothing was taken or counted."""
+        ...
+
+    def refused(self, id: str, status: int, started: float, now: float) -> None:
+        """Count and log a request that ended before `begin` could take it in."""
         ...
 
 

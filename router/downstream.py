@@ -1,0 +1,524 @@
+"""A client's connection: requests come in one after another, each whole before it is acted on.
+
+    head ─▶ body ─▶ queue ─▶ current (an Exchange) ─▶ answer ─▶ next, or close
+      └── 400, 408, 413, 417, 431 … ─▶ what came before is answered, then this; linger, close
+    a control path ─▶ handed to aiohttp for good       an upgraded connection ─▶ tunnel
+
+While a request is current, what arrives waits unparsed, up to pipelined_bytes_max: reading never
+pauses, so that a departure is noticed at once. A FIN is a departure (half_close = "answer": only a
+lost connection is).
+"""
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from router import errors
+from router.body import Body, FullError, TooLargeError
+from router.errors import Problem, RequestError, invalid
+from router.head import Head, Headers, read_request, status_line
+from router.route import Family, Kind, Route, resolve
+
+if TYPE_CHECKING:
+    from router.gateway import Exchange
+    from router.server import Relay
+
+NEVER = float("inf")
+#: How long, and for how many bytes, a refused client is listened to, so that it can read why.
+_LINGER_S = 2.0
+_LINGER_BYTES = 64 << 20
+_RESET = struct.pack("ii", 1, 0)
+
+
+class _StopError(Exception):
+    """Ends parsing from within a callback; the reason stands in `refusal`."""
+
+
+class Incoming:
+    """A request as it arrives. `started` is when its head was complete."""
+
+    __slots__ = ("body", "complete", "head", "headers", "method", "route", "started", "target")
+
+    def __init__(
+        self, head: Head, route: Route, body: Body, started: float, headers: Headers, target: bytes
+    ) -> None:
+        self.head = head
+        self.route = route
+        self.body = body
+        self.started = started
+        self.complete = False
+        #: As they came, for aiohttp.
+        self.headers = headers
+        self.target = target
+
+
+class Tunnel(Protocol):
+    def from_client(self, data: bytes) -> None: ...
+
+    def client_lost(self) -> None: ...
+
+    def client_paused(self) -> None: ...
+
+    def client_resumed(self) -> None: ...
+
+    def timed_out(self, now: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Client(asyncio.Protocol):
+    __slots__ = (
+        "_continue", "_head_bytes", "_headers", "_linger", "_parser", "_pending", "_pending_bytes",
+        "_proceeding", "_queue", "_reading_paused", "_refusal", "_refusal_id", "_target",
+        "_upgraded", "closed", "closing", "current", "deadline", "eof", "forwarded", "incoming",
+        "paused", "peer", "state", "transport", "tunnel",
+    )  # fmt: skip
+
+    def __init__(self, state: "Relay") -> None:
+        self.state = state
+        self.transport: asyncio.Transport
+        self.peer = ""
+        #: X-Forwarded-For and -Proto, as this connection's upstream requests say them.
+        self.forwarded = b""
+        #: Monotonic seconds; the sweep calls `timed_out` after it.
+        self.deadline = NEVER
+        self.current: Exchange | None = None
+        self.tunnel: Tunnel | None = None
+        self.incoming: Incoming | None = None
+        #: The transport's buffer towards the client is full.
+        self.paused = False
+        #: No further request on this connection.
+        self.closing = False
+        self.closed = False
+        self.eof = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._headers: Headers = []
+        self._target = b""
+        self._head_bytes = 0
+        self._queue: deque[Incoming] = deque()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._refusal: Problem | None = None
+        self._linger = -1
+        self._continue = False
+        self._proceeding = False
+        self._reading_paused = False
+        self._upgraded = False
+
+    # --- what the transport calls ---------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        state = self.state
+        if len(state.clients) >= state.limits.connections_max:
+            self.closed = True
+            transport.close()
+            return
+        state.clients.add(self)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.forwarded = (
+            f"X-Forwarded-For: {self.peer or 'unknown'}\r\nX-Forwarded-Proto: {state.scheme}\r\n"
+        ).encode("latin-1")
+        self.deadline = state.now() + state.timeouts.keep_alive_s
+
+    def data_received(self, data: bytes) -> None:
+        if self.current is not None or self._queue or self.tunnel is not None or self.paused:
+            if self.tunnel is not None:
+                self.tunnel.from_client(data)
+            else:
+                self._hold(data)
+        elif self._linger >= 0:
+            self._linger -= len(data)
+            if self._linger < 0:
+                self.abort()
+        elif not self.closed:
+            self._feed(data)
+            self.proceed()
+
+    def _hold(self, data: bytes) -> None:
+        """Bytes that were sent ahead. Too many, and the client is taken for one that floods."""
+        if self._refusal is not None or self.closing:
+            return
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > self.state.limits.pipelined_bytes_max:
+            self.abort()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgraded:
+            # A websocket waits for its 101; any other upgrade is dropped, and what follows is HTTP.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgraded.args[0] :]
+            if rest:
+                self._pending.insert(0, rest)
+                self._pending_bytes += len(rest)
+        except httptools.HttpParserCallbackError:
+            if self._refusal is None:
+                raise
+        except httptools.HttpParserError as error:
+            self._refuse(invalid(f"malformed request: {error}"))
+        incoming = self.incoming
+        if incoming is None:
+            if self._headers or self._target or self._head_bytes:
+                self._head_bytes += len(data)
+                if self._head_bytes > self.state.limits.head_bytes_max and not self._refusal:
+                    self._refuse(_HEAD_TOO_LONG)
+        elif not incoming.complete:
+            self.deadline = self.state.now() + self.state.timeouts.body_idle_s
+
+    def eof_received(self) -> bool:
+        """True keeps the connection open for writing."""
+        self.eof = True
+        if self.current is None and not self._queue:
+            return False
+        if self.state.half_close == "answer":
+            self.closing = not self._queue
+            return True
+        # Not left to `close`, which would first wait until what was written has been taken.
+        self.transport.abort()
+        current, self.current = self.current, None
+        if current is not None:
+            current.client_left()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.deadline = NEVER
+        state = self.state
+        state.clients.discard(self)
+        tunnel, current = self.tunnel, self.current
+        self.tunnel = self.current = None
+        if tunnel is not None:
+            tunnel.client_lost()
+        elif current is not None:
+            current.client_left()
+        if self.incoming is not None:
+            self.incoming.body.release()
+            self.incoming = None
+        for waiting in self._queue:
+            waiting.body.release()
+        self._queue.clear()
+        self._pending.clear()
+        state.client_gone()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        if self.tunnel is not None:
+            self.tunnel.client_paused()
+        else:
+            self.deadline = self.state.now() + self.state.timeouts.write_idle_s
+            if self.current is not None:
+                self.current.client_paused()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.tunnel is not None:
+            self.tunnel.client_resumed()
+        elif self.current is not None:
+            self.current.client_resumed()
+        else:
+            self._idle()
+            self.proceed()
+
+    # --- what the parser calls ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._headers = []
+        self._target = b""
+        self._head_bytes = 1
+        self.deadline = self.state.now() + self.state.timeouts.head_s
+
+    def on_url(self, fragment: bytes) -> None:
+        self._target += fragment
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.incoming is None:
+            self._headers.append((name, value))
+            return
+        # A trailer: dropped, but not endless.
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self.state.limits.head_bytes_max:
+            self._stop(_HEAD_TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        state = self.state
+        headers = self._headers
+        parser = self._parser
+        now = state.now()
+        limits = state.limits
+        try:
+            head = read_request(
+                parser.get_method(), self._target, parser.get_http_version(), headers, state.host
+            )
+        except RequestError as error:
+            self._stop(error.problem)
+        size = len(self._target)
+        for name, value in headers:
+            size += len(name) + len(value) + 4
+        if size > limits.head_bytes_max:
+            self._stop(_HEAD_TOO_LONG)
+        bodies = state.bodies
+        body = Body(bodies)
+        self.incoming = Incoming(
+            head, resolve(head.method, head.path), body, now, headers, self._target
+        )
+        self._head_bytes = 0
+        length = head.content_length
+        if length:
+            if length > limits.body_bytes_max:
+                self._stop(_too_large(limits.body_bytes_max))
+            if not bodies.fits(length):
+                self._stop(_FULL)
+        if head.expects and (head.chunked or length):
+            self._continue = True
+
+    def on_body(self, data: bytes) -> None:
+        incoming = self.incoming
+        if incoming is None:
+            return
+        try:
+            incoming.body.add(data)
+        except TooLargeError:
+            self._stop(_too_large(self.state.limits.body_bytes_max))
+        except FullError:
+            self._stop(_FULL)
+        if incoming.body.on_backlog is None and incoming.body.on_disk:
+            incoming.body.on_backlog = self._backlog
+
+    def on_message_complete(self) -> None:
+        incoming = self.incoming
+        if incoming is None:
+            return
+        self.incoming = None
+        self._continue = False
+        incoming.complete = True
+        self.deadline = NEVER
+        self._head_bytes = 0
+        self._headers = []
+        self._target = b""
+        self._queue.append(incoming)
+
+    def _backlog(self, too_long: bool) -> None:
+        """The disk is slower than the client: nothing is in flight for it yet, so it may wait."""
+        if too_long is self._reading_paused or self.closed:
+            return
+        self._reading_paused = too_long
+        if too_long:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    # --- refusing -------------------------------------------------------------------------------
+
+    def _stop(self, problem: Problem) -> None:
+        self._refuse(problem)
+        raise _StopError
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer this after what came before, then close."""
+        self._refusal = problem
+        incoming, self.incoming = self.incoming, None
+        self._pending.clear()
+        self._continue = False
+        self.deadline = NEVER
+        if incoming is None:
+            self.state.refused(problem.status, self.state.now())
+        else:
+            incoming.body.release()
+            self.state.refused(problem.status, incoming.started)
+
+    def _write_refusal(self, problem: Problem) -> None:
+        family = Family.CHAT
+        body = errors.body(problem, family, plain=self.state.plain_errors)
+        if not self.transport.is_closing():
+            self.transport.write(problem_head(problem, len(body), b"", True) + body)
+        self.linger()
+
+    def linger(self) -> None:
+        """Close for writing, and read on for a moment: a close with unread bytes would reset the
+        connection, and the client would never see why."""
+        self.closing = True
+        self._linger = _LINGER_BYTES
+        self.deadline = self.state.now() + _LINGER_S
+        if self.eof or not self.transport.can_write_eof():
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write_eof()
+
+    # --- going on -------------------------------------------------------------------------------
+
+    def proceed(self) -> None:
+        """Start what can be started; parse what waited."""
+        if self._proceeding:
+            return
+        self._proceeding = True
+        try:
+            while self.current is None and not self.paused and not self.closed:
+                if self.closing:
+                    break
+                if self._queue:
+                    self._start(self._queue.popleft())
+                elif self._refusal is not None:
+                    self._write_refusal(self._refusal)
+                elif self._pending:
+                    data = self._pending.pop(0)
+                    self._pending_bytes -= len(data)
+                    self._feed(data)
+                else:
+                    if self._continue:
+                        self._continue = False
+                        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    break
+        finally:
+            self._proceeding = False
+
+    def _start(self, incoming: Incoming) -> None:
+        kind = incoming.route.kind
+        state = self.state
+        if kind is Kind.RELAY and incoming.head.path != "*":
+            state.start(self, incoming)
+        elif incoming.head.path == "*":
+            incoming.body.release()
+            self._answer_options(incoming.head)
+        elif state.control is None or (kind is Kind.OPERATOR and state.control_elsewhere):
+            self.answer_problem(incoming, _NOT_HERE)
+        else:
+            state.hand_over(self, incoming, b"".join(self._pending))
+
+    def _answer_options(self, head: Head) -> None:
+        self.closing = head.wants_close or self.state.draining
+        self.transport.write(
+            b"HTTP/1.1 204 No Content\r\n"
+            b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+            + (b"connection: close\r\n\r\n" if self.closing else b"\r\n")
+        )
+        self.answered()
+
+    def answer_problem(self, incoming: Incoming, problem: Problem) -> None:
+        """The router's own answer to a request that never became an Exchange."""
+        head = incoming.head
+        incoming.body.release()
+        self.closing = head.wants_close or self.state.draining
+        body = errors.body(problem, incoming.route.family, plain=self.state.plain_errors)
+        self.transport.write(
+            problem_head(problem, len(body), b"", self.closing, head.http10)
+            + (b"" if head.method == "HEAD" else body)
+        )
+        self.state.refused(problem.status, incoming.started)
+        self.answered()
+
+    def answered(self) -> None:
+        """The current answer was written whole: close, or take the next request."""
+        self.current = None
+        if self.closed:
+            return
+        if self.closing or (self.state.draining and not self._queue):
+            self.closing = True
+            self.linger()
+            return
+        if not self.paused:
+            self._idle()
+        if self._queue or self._pending or self._refusal is not None:
+            self.proceed()
+
+    def _idle(self) -> None:
+        self.deadline = self.state.now() + (
+            self.state.timeouts.keep_alive_s if self._linger < 0 else _LINGER_S
+        )
+
+    def take_pending(self) -> bytes:
+        """What was sent ahead, for the tunnel."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        return data
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def timed_out(self, now: float) -> None:
+        """The deadline has passed. Whose it was follows from what is going on."""
+        self.deadline = NEVER
+        if self.tunnel is not None:
+            self.tunnel.timed_out(now)
+        elif self.paused or self._linger >= 0:
+            self.abort()
+        elif self.current is not None:
+            self.current.timed_out(now)
+        elif self.incoming is not None:
+            self._refuse(_BODY_LATE)
+            self.proceed()
+        elif self._head_bytes:
+            self._refuse(_HEAD_LATE)
+            self.proceed()
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection so that it cannot be taken for an end: a reset."""
+        if self.closed:
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:
+                pass
+        self.transport.abort()
+
+    def shut_down(self) -> None:
+        """The drain time is over."""
+        if self.current is not None:
+            self.current.shut_down()
+        elif self.tunnel is not None:
+            self.tunnel.close()
+        self.transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has begun: it may be closed at any time."""
+        return (
+            self.current is None
+            and self.tunnel is None
+            and self.incoming is None
+            and not self._queue
+            and not self._pending
+            and not self._head_bytes
+        )
+
+
+def _too_large(limit: int) -> Problem:
+    return invalid(f"the body is larger than body_bytes_max ({limit} bytes)", status=413)
+
+
+_HEAD_TOO_LONG = invalid("the request's head is longer than head_bytes_max", status=431)
+_HEAD_LATE = invalid("the request's head took too long", status=408)
+_BODY_LATE = invalid("the request's body stalled", status=408)
+_FULL = Problem(503, "no room for the request's body now", "overloaded", retry_after_s=1)
+_NOT_HERE = invalid("control paths are not served on this port", status=404)
+
+
+def problem_head(
+    problem: Problem, count: int, id_line: bytes, close: bool, http10: bool = False
+) -> bytes:
+    """The head of the router's own answer. `id_line` is a whole line or empty."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in errors.headers(problem))
+    return b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
+        status_line(problem.status),
+        count,
+        lines.encode("latin-1", "replace"),
+        id_line,
+        connection_line(close, http10),
+    )
+
+
+def connection_line(close: bool, http10: bool) -> bytes:
+    if close:
+        return b"connection: close\r\n"
+    return b"connection: keep-alive\r\n" if http10 else b""

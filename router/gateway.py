@@ -1,0 +1,900 @@
+"""One request from its whole body to its last byte: the one place where deciding meets sockets.
+
+    READ ─▶ WAIT ⇄ CONNECT ─▶ ASKED ─▶ HELD ─▶ EVENTS ─┐
+             ▲          │        │ └──────────▶ PLAIN ──┴─▶ DONE
+             └──────────┴────────┴── another attempt: nothing was written to the client yet
+
+    READ     its body is parsed off the loop        ASKED   the request is going out, no head yet
+    WAIT     in a queue, or backing off             HELD    an event stream before its first data
+    CONNECT  a connection is being made             EVENTS, PLAIN   the client has had a byte
+
+Whatever happens, `_end` runs once: ticket, connection and body come back there.
+"""
+
+import asyncio
+from enum import IntEnum
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from common import clock
+from common.tasks import spawn
+from router import envelope, errors, events
+from router.body import Bodies, Pump, length, segments
+from router.downstream import NEVER, Client, Incoming, connection_line, problem_head
+from router.envelope import EMPTY, Envelope
+from router.errors import Problem, RequestError, invalid
+from router.events import Splitter
+from router.framing import LAST_CHUNK, Framing, of_client
+from router.head import AnswerHead, retry_after_s, status_line
+from router.outcome import Failure, Outcome, of_failure, of_status
+from router.request_id import RequestIds
+from router.seam import Ask, Attempt, Desk, End, Step, Ticket, Upstream, Wait
+from router.tunnel import Tunnel
+from router.uplink import Pool, Uplink
+
+if TYPE_CHECKING:
+    from router.config import Limits, Timeouts
+
+#: Above this a body is parsed off the loop: msgspec reads about 1 GB/s, so this is a millisecond.
+_PARSE_INLINE_BYTES = 1 << 20
+#: A plain answer up to this is kept to be read for its tokens.
+_USAGE_BYTES_MAX = 256 * 1024
+#: What is kept of a stream for its tokens and its terminal marker.
+_TAIL_BYTES = 32 * 1024
+
+
+class Phase(IntEnum):
+    READ = 0
+    WAIT = 1
+    CONNECT = 2
+    ASKED = 3
+    HELD = 4
+    EVENTS = 5
+    PLAIN = 6
+    TUNNEL = 7
+    DONE = 8
+
+
+class Gateway:
+    """What all exchanges share."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        desk: Desk,
+        pool: Pool,
+        bodies: Bodies,
+        limits: "Limits",
+        timeouts: "Timeouts",
+        ids: RequestIds,
+        *,
+        plain_errors: bool = False,
+        trusted: "frozenset[str]" = frozenset(),
+    ) -> None:
+        self.loop = loop
+        self.desk = desk
+        self.pool = pool
+        self.bodies = bodies
+        self.limits = limits
+        self.timeouts = timeouts
+        self.ids = ids
+        self.plain_errors = plain_errors
+        self.trusted = trusted
+        self.active = 0
+
+    def start(self, client: Client, incoming: Incoming) -> None:
+        exchange = Exchange(self, client, incoming)
+        client.current = exchange
+        self.active += 1
+        exchange.begin()
+
+
+class Exchange:
+    __slots__ = (
+        "_attempt", "_body", "_bytes_out", "_chunk_s", "_client",
+        "_events", "_first", "_first_byte", "_framing", "_fresh", "_gateway", "_head", "_held",
+        "_id", "_kept", "_link", "_model", "_phase", "_pump", "_retry_after", "_route", "_sent",
+        "_splitter", "_started", "_status", "_stream", "_tail", "_tail_before", "_task", "_ticket",
+        "_timer", "_until",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, client: Client, incoming: Incoming) -> None:
+        self._gateway = gateway
+        self._client = client
+        head = self._head = incoming.head
+        self._route = incoming.route
+        self._body = incoming.body
+        self._started = incoming.started
+        self._id = head.id or gateway.ids.next(clock.wall())
+        self._phase = Phase.READ
+        self._ticket: Ticket | None = None
+        self._attempt: Attempt | None = None
+        self._link: Uplink | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump: Pump | None = None
+        #: Bytes of the request of this attempt went out.
+        self._sent = False
+        #: The next connection must be a fresh one: a reused one has just failed.
+        self._fresh = False
+        self._framing = Framing.NO_BODY
+        self._splitter: Splitter | None = None
+        self._held = b""
+        #: The last two batches of events, and the first: where usage and markers stand.
+        self._tail = b""
+        self._tail_before = b""
+        self._first = b""
+        #: A small plain answer, for its usage. None: too long, or no JSON.
+        self._kept: list[bytes] | None = None
+        self._stream = False
+        self._model: str | None = None
+        self._status = 0
+        self._retry_after = False
+        self._chunk_s = gateway.timeouts.between_chunks_s
+        self._first_byte = 0.0
+        self._bytes_out = 0
+        self._events = 0
+        self._until = NEVER
+
+    # --- the request ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        body = self._body
+        if body.failed is not None:
+            self._refuse(Problem(503, "the request's body could not be stored", "overloaded"))
+            return
+        if body.on_disk:
+            body.finish(self._stored)
+        else:
+            self._read()
+
+    def _stored(self) -> None:
+        if self._phase is Phase.DONE:
+            return
+        if self._body.failed is not None:
+            self._refuse(Problem(503, "the request's body could not be stored", "overloaded"))
+        else:
+            self._read()
+
+    def _read(self) -> None:
+        """Find the model, if this route has one."""
+        head, body = self._head, self._body
+        try:
+            if not self._route.takes_model:
+                found = envelope.read_query(head.query) if head.websocket else EMPTY
+            elif not body.size:
+                found = EMPTY
+            else:
+                kind = head.content_type
+                boundary = None
+                if kind[:10].lower() == "multipart/":
+                    boundary = envelope.multipart_boundary(kind)
+                is_json = boundary is None and _may_be_json(kind)
+                if head.encoded and (is_json or boundary is not None):
+                    raise RequestError(_ENCODED)
+                if (
+                    is_json
+                    and body.size > self._gateway.limits.json_bytes_max
+                    and ("json" in kind.lower())
+                ):
+                    raise RequestError(_json_too_large(self._gateway.limits.json_bytes_max))
+                if body.on_disk or body.size > _PARSE_INLINE_BYTES:
+                    self._read_off_loop(boundary, is_json)
+                    return
+                if boundary is not None:
+                    found = envelope.read_form(body.whole(), boundary)
+                elif is_json:
+                    found = envelope.read_json(body.whole())
+                else:
+                    found = EMPTY
+        except RequestError as error:
+            self._refuse(error.problem)
+            return
+        self._ask(found)
+
+    def _read_off_loop(self, boundary: bytes | None, is_json: bool) -> None:
+        body = self._body
+        if boundary is None and (not is_json or body.size > self._gateway.limits.json_bytes_max):
+            self._ask(EMPTY)
+            return
+
+        def read() -> Envelope:
+            if boundary is None:
+                return envelope.read_json(body.whole(), measure=True)
+            reader = envelope.FormReader(boundary)
+            if not body.on_disk:
+                reader.feed(body.whole())
+                return reader.finish()
+            for offset in range(0, body.size, 1 << 20):
+                reader.feed(body.read(offset, min(1 << 20, body.size - offset)))
+            return reader.finish()
+
+        def was_read(done: "asyncio.Future[Envelope]") -> None:
+            body.let_go()
+            error = None if done.cancelled() else done.exception()
+            if self._phase is Phase.DONE:
+                return
+            if isinstance(error, RequestError):
+                self._refuse(error.problem)
+            elif error is not None or done.cancelled():
+                self._refuse(Problem(500, "the request's body could not be read", "internal"))
+            else:
+                self._ask(done.result())
+
+        body.hold()
+        self._gateway.bodies.run(read).add_done_callback(was_read)
+
+    def _ask(self, found: Envelope) -> None:
+        head = self._head
+        now = clock.monotonic()
+        ask = Ask(
+            self._id.decode("latin-1"),
+            head.method,
+            head.target.decode("latin-1"),
+            self._route,
+            head.fields,
+            found,
+            self._client.peer,
+            self._body.size,
+            self._started,
+        )
+        self._stream = found.stream
+        self._model = found.model
+        try:
+            ticket = self._ticket = self._gateway.desk.begin(ask, now)
+        except RequestError as error:
+            self._refuse(error.problem)
+            return
+        self._take(ticket.next(now), now)
+
+    # --- attempts -------------------------------------------------------------------------------
+
+    def _take(self, step: Step, now: float) -> None:
+        if type(step) is Attempt:
+            self._try(step, now)
+        elif type(step) is Wait:
+            self._phase = Phase.WAIT
+            self._client.deadline = NEVER
+            assert self._ticket is not None
+            self._ticket.wake = self._woken
+            self._timer = self._gateway.loop.call_later(step.seconds, self._woken)
+        else:
+            assert isinstance(step, Problem)
+            self._problem(step)
+
+    def _woken(self) -> None:
+        if self._phase is not Phase.WAIT:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        assert self._ticket is not None
+        self._ticket.wake = None
+        now = clock.monotonic()
+        self._take(self._ticket.next(now), now)
+
+    def _try(self, attempt: Attempt, now: float) -> None:
+        self._attempt = attempt
+        self._sent = False
+        link = None if self._fresh else self._gateway.pool.take(attempt.upstream)
+        if link is not None:
+            self._send(link, now)
+            return
+        self._phase = Phase.CONNECT
+        self._client.deadline = now + attempt.upstream.connect_timeout_s
+        self._task = spawn(self._connect(attempt.upstream), "connect")
+
+    async def _connect(self, upstream: Upstream) -> None:
+        task = self._task
+        try:
+            link = await self._gateway.pool.connect(upstream)
+        except OSError:
+            if self._task is task and task is not None:
+                self._task = None
+                self._failed(Failure.CONNECT)
+            return
+        if self._task is not task:
+            link.drop()
+            return
+        self._task = None
+        self._send(link, clock.monotonic())
+
+    def _send(self, link: Uplink, now: float) -> None:
+        """The request goes out. Everything written here can be written again to another."""
+        attempt, head, body = self._attempt, self._head, self._body
+        assert attempt is not None
+        upstream = attempt.upstream
+        self._link = link
+        self._fresh = False
+        self._phase = Phase.ASKED
+        link.ask(self, head.method)
+        parts = segments(body, attempt.edit)
+        count = length(parts)
+        target = head.target
+        if upstream.path_prefix:
+            target = upstream.path_prefix.encode("latin-1") + target
+        if count or head.content_length is not None or head.chunked:
+            ending = b"content-length: %d\r\n\r\n" % count
+        elif head.websocket:
+            ending = b"connection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+        else:
+            ending = b"\r\n"
+        out = b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n%b" % (
+            head.method.encode("latin-1"),
+            target,
+            upstream.head,
+            head.lines,
+            self._forwarded(),
+            self._id,
+            ending,
+        )
+        self._sent = True
+        if body.on_disk:
+            link.transport.write(out)
+            self._client.deadline = now + self._gateway.timeouts.body_idle_s
+            pump = self._pump = Pump(body, parts, self._pump_write, self._pumped, self._pump_broke)
+            pump.start(self._gateway.bodies)
+            return
+        if parts:
+            data = parts[0]
+            assert isinstance(data, bytes)
+            # Joining small ones costs less than a second system call; large ones are not copied.
+            if len(data) <= 65_536:
+                link.transport.write(out + data)
+            else:
+                link.transport.writelines((out, data))
+        else:
+            link.transport.write(out)
+        self._await_answer(attempt, now)
+
+    def _forwarded(self) -> bytes:
+        client, head = self._client, self._head
+        if head.forwarded is not None and client.peer in self._gateway.trusted:
+            return _trusted_lines(head.forwarded, client, head.host)
+        return b"%bX-Forwarded-Host: %b\r\n" % (client.forwarded, head.host)
+
+    def _await_answer(self, attempt: Attempt, now: float) -> None:
+        timeouts = self._gateway.timeouts
+        assert self._ticket is not None
+        total = timeouts.total_s if attempt.total_s is None else attempt.total_s
+        self._until = now + total
+        if self._stream:
+            first = attempt.first_event_s
+            self._deadline(now + (timeouts.first_event_s if first is None else first))
+        else:
+            self._deadline(self._until)
+
+    def _deadline(self, at: float) -> None:
+        # While the client takes nothing, its own limit runs instead.
+        if not self._client.paused:
+            self._client.deadline = at
+
+    # --- a body on disk, on its way -----------------------------------------------------------
+
+    def _pump_write(self, data: bytes) -> None:
+        link = self._link
+        if link is not None:
+            self._client.deadline = clock.monotonic() + self._gateway.timeouts.body_idle_s
+            link.transport.write(data)
+
+    def _pumped(self) -> None:
+        self._pump = None
+        if self._phase is Phase.ASKED:
+            assert self._attempt is not None
+            self._await_answer(self._attempt, clock.monotonic())
+
+    def _pump_broke(self) -> None:
+        self._pump = None
+        self._leave()
+        self._problem(Problem(500, "the request's body could not be read", "internal"))
+
+    def upstream_paused(self) -> None:
+        if self._pump is not None:
+            self._pump.pause()
+
+    def upstream_resumed(self) -> None:
+        if self._pump is not None:
+            self._pump.resume(self._gateway.bodies)
+
+    # --- the answer -----------------------------------------------------------------------------
+
+    def upstream_received(self) -> None:
+        """Called once per read, when the parser has seen all of it."""
+        link, phase = self._link, self._phase
+        assert link is not None
+        if phase is Phase.EVENTS:
+            self._relay_events(link)
+        elif phase is Phase.PLAIN:
+            self._relay_plain(link, b"")
+        elif phase is Phase.HELD:
+            self._relay_held(link)
+        elif link.error is not None:
+            self._failed(Failure.MALFORMED)
+        elif link.head is not None:
+            self._answered(link, link.head)
+
+    def upstream_lost(self) -> None:
+        link, phase = self._link, self._phase
+        if link is None:
+            return
+        if phase is Phase.ASKED:
+            if link.got:
+                self._failed(Failure.MALFORMED)
+            else:
+                self._failed(Failure.REUSED_CLOSED if link.reused else Failure.CLOSED)
+        elif phase is Phase.HELD:
+            # An end by close alone, without a single event, cannot be told from a crash.
+            self._failed(Failure.MALFORMED)
+        elif not link.complete:
+            self._cut(Failure.ENDED_EARLY)
+        elif phase is Phase.EVENTS:
+            self._relay_events(link)
+        else:
+            self._relay_plain(link, b"")
+
+    def _answered(self, link: Uplink, head: AnswerHead) -> None:
+        now = clock.monotonic()
+        ticket, attempt, status = self._ticket, self._attempt, head.status
+        assert ticket is not None and attempt is not None
+        if status == 101 and not (self._head.websocket and head.upgrade == b"websocket"):
+            self._failed(Failure.MALFORMED)
+            return
+        wait_s = None
+        if head.retry_after is not None:
+            self._retry_after = True
+            wait_s = retry_after_s(head.retry_after, clock.wall())
+        step = ticket.answered(status, wait_s, now)
+        if step is not None:
+            self._leave()
+            self._take(step, now)
+            return
+        if self._pump is not None:
+            # It answered before it had read the request: the rest is not sent any more.
+            self._pump.cancel()
+            self._pump = None
+            link.keep = False
+        if attempt.chunk_s is not None:
+            self._chunk_s = attempt.chunk_s
+        if status == 101:
+            self._open_tunnel(link, head, now)
+            return
+        events = head.event_stream and not head.encoded and status < 400
+        self._framing = of_client(link.framing, http10=self._head.http10, events=events)
+        if events and self._framing is not Framing.NO_BODY:
+            self._phase = Phase.HELD
+            self._splitter = Splitter(self._gateway.limits.event_bytes_max)
+            self._relay_held(link)
+            return
+        if link.framing is Framing.UNTIL_CLOSE or (head.content_length or 0) <= _USAGE_BYTES_MAX:
+            self._kept = [] if b"json" in head.type else None
+        self._phase = Phase.PLAIN
+        self._relay_plain(link, self._answer_head(head, now))
+
+    def _answer_head(self, head: AnswerHead, now: float) -> bytes:
+        """The head for the client. From here on the request is committed to this upstream."""
+        ticket, attempt, client = self._ticket, self._attempt, self._client
+        assert ticket is not None and attempt is not None
+        self._first_byte = now
+        status = self._status = head.status
+        framing = self._framing
+        close = client.closing = (
+            client.closing
+            or self._head.wants_close
+            or client.state.draining
+            or framing is Framing.UNTIL_CLOSE
+        )
+        if framing is Framing.CHUNKED:
+            frame = b"transfer-encoding: chunked\r\n"
+        elif framing is Framing.UNTIL_CLOSE or head.content_length is None or status == 204:
+            frame = b""
+        else:
+            frame = b"content-length: %d\r\n" % head.content_length
+        model = ticket.answer_model or self._model
+        return (
+            b"%b%b%b%bx-request-id: %b\r\nx-creche-service: %b\r\n"
+            b"%bx-creche-attempts: %d\r\n%b%b%b\r\n"
+            % (
+                status_line(status),
+                head.lines,
+                _SSE_LINES if self._phase is Phase.HELD else head.cache_lines,
+                frame,
+                self._id,
+                attempt.upstream.name.encode("latin-1", "replace"),
+                b"" if model is None else b"x-creche-model: %b\r\n" % header_text(model),
+                attempt.number,
+                b"x-creche-error: upstream\r\n" if status >= 400 else b"",
+                ticket.answer_head,
+                connection_line(close, self._head.http10),
+            )
+        )
+
+    def _relay_plain(self, link: Uplink, out: bytes) -> None:
+        """Pass on what came; `out` is the head, the first time."""
+        parts = link.parts
+        if link.error is not None and out:
+            self._first_byte = 0.0
+            self._status = 0
+            self._failed(Failure.MALFORMED)
+            return
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            link.parts = []
+            self._bytes_out += len(data)
+            kept = self._kept
+            if kept is not None:
+                if self._bytes_out > _USAGE_BYTES_MAX:
+                    self._kept = None
+                else:
+                    kept.append(data)
+            if self._framing is Framing.CHUNKED:
+                out = b"%b%x\r\n%b\r\n" % (out, len(data), data)
+            else:
+                out = out + data if out else data
+        if link.error is not None:
+            self._write(out)
+            self._cut(Failure.MALFORMED)
+            return
+        if link.complete:
+            if self._framing is Framing.CHUNKED:
+                out += LAST_CHUNK
+            self._write(out)
+            self._finish(link)
+            return
+        self._write(out)
+        self._deadline(clock.monotonic() + self._chunk_s if self._stream else self._until)
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._client.transport.is_closing():
+            self._client.transport.write(data)
+
+    def _relay_held(self, link: Uplink) -> None:
+        """Before the first event with data nothing is committed: it may be an error."""
+        splitter, head = self._splitter, link.head
+        assert splitter is not None and head is not None
+        found = None
+        if link.parts:
+            data = b"".join(link.parts)
+            link.parts.clear()
+            try:
+                whole = splitter.feed(data)
+            except events.TooLongError:
+                self._failed(Failure.MALFORMED)
+                return
+            if whole:
+                self._held += whole
+                found = events.first_data(whole)
+        if found is None:
+            if link.error is not None or len(self._held) > self._gateway.limits.event_bytes_max:
+                self._failed(Failure.MALFORMED)
+                return
+            if not link.complete:
+                return
+        elif events.is_error(*found):
+            self._failed(Failure.FIRST_EVENT_ERROR)
+            return
+        held, self._held = self._held, b""
+        out = self._answer_head(head, clock.monotonic())
+        self._phase = Phase.EVENTS
+        self._first = held[:_TAIL_BYTES]
+        self._body.release()
+        if held:
+            self._count_events(held)
+            if self._framing is Framing.CHUNKED:
+                out = b"%b%x\r\n%b\r\n" % (out, len(held), held)
+            else:
+                out += held
+        self._write(out)
+        self._relay_events(link)
+
+    def _count_events(self, whole: bytes) -> None:
+        self._events += events.count(whole)
+        self._bytes_out += len(whole)
+        self._tail_before = self._tail
+        self._tail = whole
+
+    def _relay_events(self, link: Uplink) -> None:
+        parts = link.parts
+        splitter = self._splitter
+        assert splitter is not None
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            try:
+                whole = splitter.feed(data)
+            except events.TooLongError:
+                self._cut(Failure.MALFORMED)
+                return
+            if whole:
+                self._events += whole.count(b"\n\n") or events.count(whole)
+                self._bytes_out += len(whole)
+                self._tail_before = self._tail
+                self._tail = whole
+                if self._framing is Framing.CHUNKED:
+                    whole = b"%x\r\n%b\r\n" % (len(whole), whole)
+                if not (link.complete or self._client.transport.is_closing()):
+                    self._client.transport.write(whole)
+                    self._deadline(clock.monotonic() + self._chunk_s)
+                    if link.error is None:
+                        return
+                else:
+                    self._finish_events(link, whole)
+                    return
+        if link.error is not None:
+            self._cut(Failure.MALFORMED)
+        elif link.complete:
+            self._finish_events(link, b"")
+        else:
+            self._deadline(clock.monotonic() + self._chunk_s)
+
+    def _finish_events(self, link: Uplink, out: bytes) -> None:
+        """The upstream ended the stream as its framing says; what waited passes as it is."""
+        assert self._splitter is not None
+        if link.error is not None:
+            self._write(out)
+            self._cut(Failure.MALFORMED)
+            return
+        rest = self._splitter.rest()
+        if self._framing is Framing.CHUNKED:
+            if rest:
+                out += b"%x\r\n%b\r\n" % (len(rest), rest)
+            out += LAST_CHUNK
+        else:
+            out += rest
+        if rest:
+            self._tail_before, self._tail = self._tail, rest
+        self._write(out)
+        self._finish(link)
+
+    # --- upgrades -------------------------------------------------------------------------------
+
+    def _open_tunnel(self, link: Uplink, head: AnswerHead, now: float) -> None:
+        client = self._client
+        client.closing = True
+        self._phase = Phase.TUNNEL
+        self._first_byte = now
+        self._status = 101
+        attempt = self._attempt
+        assert attempt is not None
+        timeouts = self._gateway.timeouts
+        self._write(
+            b"%b%bconnection: Upgrade\r\nupgrade: websocket\r\nx-request-id: %b\r\n"
+            b"x-creche-service: %b\r\n\r\n%b"
+            % (
+                status_line(101),
+                head.lines,
+                self._id,
+                attempt.upstream.name.encode("latin-1", "replace"),
+                link.rest,
+            )
+        )
+        self._body.release()
+        tunnel = Tunnel(
+            client,
+            link,
+            now,
+            idle_s=timeouts.upgrade_idle_s,
+            lifetime_s=timeouts.upgrade_lifetime_s,
+            ended=self._tunnel_ended,
+        )
+        link.owner = None
+        link.tunnel = client.tunnel = tunnel
+        early = client.take_pending()
+        if early:
+            tunnel.from_client(early)
+
+    def _tunnel_ended(self) -> None:
+        self._link = None
+        self._client.current = None
+        self._end(Outcome.OK, None)
+
+    # --- endings --------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Give the connection back, or up. Before another attempt, or after the last."""
+        link, self._link = self._link, None
+        if self._pump is not None:
+            self._pump.cancel()
+            self._pump = None
+            if link is not None:
+                link.keep = False
+        if link is not None:
+            link.done(clock.monotonic())
+        self._splitter = None
+        self._held = b""
+        self._retry_after = False
+
+    def _failed(self, failure: Failure) -> None:
+        """No answer that could be passed on, and nothing was written to the client."""
+        link, self._link = self._link, None
+        if self._pump is not None:
+            self._pump.cancel()
+            self._pump = None
+        if link is not None:
+            link.drop()
+        self._splitter = None
+        self._held = b""
+        self._retry_after = False
+        self._fresh = failure is Failure.REUSED_CLOSED
+        now = clock.monotonic()
+        assert self._ticket is not None
+        self._take(self._ticket.failed(failure, self._sent, now), now)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Before there was a ticket."""
+        now = clock.monotonic()
+        self._gateway.desk.refused(self._id.decode("latin-1"), problem.status, self._started, now)
+        self._answer(problem)
+        self._end(Outcome.REFUSED, None)
+
+    def _problem(self, problem: Problem) -> None:
+        """The last word is the router's own."""
+        self._answer(problem)
+        attempt = self._attempt
+        self._end(Outcome.REFUSED if attempt is None else Outcome.UNREACHABLE, None)
+
+    def _answer(self, problem: Problem) -> None:
+        client, head = self._client, self._head
+        self._status = problem.status
+        client.closing = client.closing or head.wants_close or client.state.draining
+        body = errors.body(
+            problem,
+            self._route.family,
+            plain=self._gateway.plain_errors,
+            request_id=self._id.decode("latin-1"),
+        )
+        lines = b"x-request-id: %b\r\n" % self._id
+        attempt = self._attempt
+        if attempt is not None:
+            lines += b"x-creche-attempts: %d\r\n" % attempt.number
+        self._write(
+            problem_head(problem, len(body), lines, client.closing, head.http10)
+            + (b"" if head.method == "HEAD" else body)
+        )
+
+    def _cut(self, failure: Failure) -> None:
+        """The answer cannot be completed and the client has had a part of it: say so, in-band
+        where the answer has a band, else by breaking off so that it cannot look whole."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
+        client = self._client
+        if self._phase is Phase.EVENTS:
+            attempt = self._attempt
+            assert attempt is not None
+            out = errors.event(
+                errors.failed(of_failure(failure), attempt.upstream.name),
+                self._route.family,
+                request_id=self._id.decode("latin-1"),
+            )
+            if self._framing is Framing.CHUNKED:
+                out = b"%x\r\n%b\r\n%b" % (len(out), out, LAST_CHUNK)
+            self._write(out)
+            client.closing = True
+        else:
+            client.abort()
+        self._end(Outcome.CUT, failure)
+
+    def _finish(self, link: Uplink) -> None:
+        self._link = None
+        now = clock.monotonic()
+        link.done(now)
+        self._end(of_status(self._status, self._retry_after), None)
+
+    def client_left(self) -> None:
+        """Frees the upstream now, in every phase."""
+        if self._phase is Phase.DONE:
+            return
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
+        self._status = self._status or 499
+        self._end(Outcome.CANCELLED, Failure.CLIENT_LEFT)
+
+    def shut_down(self) -> None:
+        """The drain time is over."""
+        if self._phase in (Phase.EVENTS, Phase.PLAIN):
+            self._cut(Failure.ENDED_EARLY)
+        elif self._phase is not Phase.DONE:
+            self._client.closing = True
+            link, self._link = self._link, None
+            if link is not None:
+                link.drop()
+            self._answer(Problem(503, "the router is stopping", "stopping", retry_after_s=1))
+            self._end(Outcome.REFUSED, None)
+
+    def timed_out(self, now: float) -> None:
+        """The client's deadline passed while this was current."""
+        phase = self._phase
+        if phase is Phase.CONNECT:
+            task, self._task = self._task, None
+            if task is not None:
+                task.cancel()
+            self._failed(Failure.CONNECT)
+        elif phase is Phase.ASKED or phase is Phase.HELD:
+            self._failed(Failure.NO_ANSWER)
+        elif phase is Phase.EVENTS or phase is Phase.PLAIN:
+            self._cut(Failure.STALLED)
+
+    def client_paused(self) -> None:
+        if self._link is not None and not self._link.transport.is_closing():
+            self._link.transport.pause_reading()
+
+    def client_resumed(self) -> None:
+        if self._link is not None and not self._link.transport.is_closing():
+            self._link.transport.resume_reading()
+        self._client.deadline = (
+            self._until
+            if self._phase is Phase.PLAIN and not self._stream
+            else clock.monotonic() + self._chunk_s
+        )
+
+    def _end(self, outcome: Outcome, failure: Failure | None) -> None:
+        """Once, on every path: what was taken comes back."""
+        if self._phase is Phase.DONE:
+            return
+        self._phase = Phase.DONE
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pump is not None:
+            self._pump.cancel()
+            self._pump = None
+        ticket = self._ticket
+        if ticket is not None:
+            ticket.wake = None
+            end = End(outcome, self._status, clock.monotonic())
+            end.failure = failure
+            end.first_byte = self._first_byte
+            end.bytes_out = self._bytes_out
+            end.events = self._events
+            end.upstream_spoke = self._first_byte > 0
+            if self._tail:
+                tail = (self._tail_before + self._tail)[-_TAIL_BYTES:]
+                end.done_marker = events.has_marker(self._route.family, tail)
+                end.tokens_in, end.tokens_out = events.usage_of_events(self._first, tail)
+            elif self._kept:
+                kept = self._kept
+                body = kept[0] if len(kept) == 1 else b"".join(kept)
+                end.tokens_in, end.tokens_out = events.usage_of_answer(body)
+            ticket.ended(end)
+        self._body.release()
+        self._gateway.active -= 1
+        client = self._client
+        if client.current is self:
+            client.answered()
+
+
+_SSE_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_ENCODED = invalid("the body is compressed, so its model cannot be read", status=415)
+
+
+def _json_too_large(limit: int) -> Problem:
+    return invalid(f"the JSON body is larger than json_bytes_max ({limit} bytes)", status=413)
+
+
+def _may_be_json(kind: str) -> bool:
+    """JSON is often sent under curl's default type, or none. What says it is binary is believed."""
+    lower = kind.lower()
+    return not lower.startswith(("audio/", "image/", "video/", "application/octet-stream"))
+
+
+def header_text(text: str) -> bytes:
+    """`text` as it may stand in a header: a model's name comes from outside."""
+    if text.isascii() and text.isprintable():
+        return text.encode()
+    return quote(text, safe=" /:@+,;=").encode()
+
+
+def _trusted_lines(kept: dict[bytes, bytes], client: Client, host: bytes) -> bytes:
+    """X-Forwarded-* behind a trusted proxy: its word, and its own address appended."""
+    peer = client.peer.encode("latin-1")
+    came = kept.get(b"x-forwarded-for")
+    proto = kept.get(b"x-forwarded-proto", client.state.scheme.encode())
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
+        b"%b, %b" % (came, peer) if came else peer,
+        proto,
+        kept.get(b"x-forwarded-host", host),
+    )

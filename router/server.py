@@ -1,0 +1,185 @@
+"""The public port: accepts clients, times everything out, drains on shutdown.
+
+start ─▶ serving ─ drain ─▶ still accepting, every answer says `Connection: close`
+                             └─ nothing in flight, or drain_s over ─▶ listeners close, then all
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable
+
+from common import clock, http
+from common.tasks import cancel, spawn
+from router.body import Bodies
+from router.config import Config
+from router.downstream import Client, Incoming
+from router.errors import invalid
+from router.gateway import Gateway
+from router.handover import Control, hand_over, request_bytes
+from router.request_id import RequestIds
+from router.seam import Desk
+from router.sweep import Sweep
+from router.uplink import Pool
+
+#: How long a close waits for last words to leave.
+_CLOSE_S = 1.0
+#: A control request's body: admin calls and configurations.
+_CONTROL_BODY_BYTES_MAX = 1 << 20
+
+
+class Relay:
+    """`control` makes aiohttp's protocols; None: this port serves no control path at all.
+
+    `chance` (0 to 1) tells this process's request ids from others'.
+    """
+
+    def __init__(
+        self, config: Config, desk: Desk, *, control: Control | None, chance: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        limits, timeouts = config.limits, config.timeouts
+        self.limits = limits
+        self.timeouts = timeouts
+        self.half_close = config.half_close
+        self.plain_errors = config.error_shape == "plain"
+        self.control = control
+        #: Operator paths live on a port of their own: here they are 404.
+        self.control_elsewhere = config.control_listen is not None
+        self.scheme = "http"
+        #: For HTTP/1.0 without a Host.
+        self.host = b"localhost"
+        self.clients: set[Client] = set()
+        self.draining = False
+        self.now: Callable[[], float] = clock.monotonic
+        self.bodies = Bodies(
+            loop,
+            body_bytes_max=limits.body_bytes_max,
+            body_memory_bytes=limits.body_memory_bytes,
+            memory_bytes_max=limits.bodies_memory_bytes_max,
+            disk_bytes_max=limits.bodies_disk_bytes_max,
+        )
+        self.pool = Pool(
+            loop,
+            idle_s=timeouts.upstream_idle_s,
+            kept_max=limits.upstream_connections_kept,
+            head_bytes_max=limits.head_bytes_max,
+        )
+        self._ids = RequestIds(chance)
+        self.gateway = Gateway(
+            loop,
+            desk,
+            self.pool,
+            self.bodies,
+            limits,
+            timeouts,
+            self._ids,
+            plain_errors=self.plain_errors,
+            trusted=frozenset(config.trusted_proxies),
+        )
+        self.start: Callable[[Client, Incoming], None] = self.gateway.start
+        self._desk = desk
+        self._loop = loop
+        self._listeners: list[asyncio.Server] = []
+        self._sweep = Sweep(loop, self._sweep_clients, self.pool.sweep)
+        #: Set while draining, when nothing is in flight; while closing, when nobody is left.
+        self._quiet: asyncio.Event | None = None
+        self._gone: asyncio.Event | None = None
+        self._closed = False
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Serve on listening sockets, bound by the caller."""
+        for one in sockets:
+            self._listeners.append(
+                await self._loop.create_server(lambda: Client(self), sock=one, start_serving=True)
+            )
+        self._sweep.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have begun and were not answered."""
+        return self.gateway.active
+
+    def _sweep_clients(self, now: float) -> None:
+        late = [client for client in self.clients if client.deadline <= now]
+        for client in late:
+            client.timed_out(now)
+        if self._quiet is not None:
+            self.client_gone()
+
+    def refused(self, status: int, started: float) -> None:
+        """A request that never became an exchange ended with this status."""
+        id_ = self._ids.next(clock.wall()).decode("latin-1")
+        self._desk.refused(id_, status, started, self.now())
+
+    def hand_over(self, client: Client, incoming: Incoming, rest: bytes) -> None:
+        body = incoming.body
+        if body.on_disk or body.size > _CONTROL_BODY_BYTES_MAX:
+            client.answer_problem(incoming, invalid("the body is too large here", status=413))
+            return
+        head = incoming.head
+        data = request_bytes(head.method, head.target, head.http10, incoming.headers, body.whole())
+        body.release()
+        control = self.control
+        assert control is not None
+        client.closed = True
+        self.clients.discard(client)
+        hand_over(client.transport, control, data + rest)
+        self.client_gone()
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def client_gone(self) -> None:
+        if self._quiet is not None and all(client.idle for client in self.clients):
+            self._quiet.set()
+        if self._gone is not None and not self.clients:
+            self._gone.set()
+
+    async def drain(self, timeout_s: float, hurry: asyncio.Event | None = None) -> None:
+        """Answer what is in flight and what still comes; for `timeout_s` or until `hurry`.
+
+        A listener with a queue is never closed early: what stands in it would be reset.
+        """
+        self.draining = True
+        quiet = self._quiet = asyncio.Event()
+        self.client_gone()
+        waits = [spawn(one.wait(), "relay.drain") for one in (quiet, hurry) if one is not None]
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await cancel(*waits)
+
+    async def close(self) -> None:
+        """Close at once. What is in flight is told, where it can be."""
+        if self._closed:
+            return
+        self._closed = True
+        for listener in self._listeners:
+            listener.close()
+        gone = self._gone = asyncio.Event()
+        for client in list(self.clients):
+            client.shut_down()
+        if self.clients:
+            # What was written last leaves with the transports' next turns.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(gone.wait(), _CLOSE_S)
+        for client in list(self.clients):
+            client.transport.abort()
+        self._sweep.close()
+        self.pool.close()
+        await asyncio.sleep(0)
+        self.bodies.close()
+        self._listeners.clear()
+
+
+async def serve_relay(
+    sockets: list[socket.socket], desk: Desk, config: Config, control: http.Server | None
+) -> Relay:
+    """A relay that serves on `sockets`. `control` takes the control requests."""
+    relay = Relay(
+        config,
+        desk,
+        control=None if control is None else control.protocol,
+        chance=random.random(),
+    )
+    await relay.listen(sockets)
+    return relay

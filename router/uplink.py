@@ -1,0 +1,339 @@
+"""Connections to upstreams: one answer at a time, pooled while nothing speaks against it.
+
+    Pool.take ─▶ Uplink ─ asked ─▶ head ─▶ parts … ─▶ complete ─▶ Pool.put (or close)
+    Pool.connect ─▶ Uplink
+
+The parser is fed first and only records; then the owner is told once per read and writes once.
+Dropped, never pooled: a connection with a stray byte, an answer that did not end as its head said,
+a departed client's, one whose request was not sent whole.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from router.framing import Framing, of_upstream
+from router.head import AnswerHead, MalformedError, read_answer
+from router.seam import Upstream
+
+#: More interim answers than any server has a reason for.
+_INTERIM_MAX = 8
+
+
+class Owner(Protocol):
+    """Who has the connection. Told after each read, when all of it is recorded."""
+
+    def upstream_received(self) -> None: ...
+
+    def upstream_lost(self) -> None: ...
+
+    def upstream_paused(self) -> None: ...
+
+    def upstream_resumed(self) -> None: ...
+
+
+class Tunnel(Protocol):
+    def from_upstream(self, data: bytes) -> None: ...
+
+    def upstream_lost(self) -> None: ...
+
+    def upstream_paused(self) -> None: ...
+
+    def upstream_resumed(self) -> None: ...
+
+
+class Uplink(asyncio.Protocol):
+    """`parts` is what the owner has not taken yet. `error` is why the answer is none."""
+
+    __slots__ = (
+        "_head_bytes",
+        "_head_only",
+        "_headers",
+        "_interim",
+        "_is_interim",
+        "_method",
+        "_parser",
+        "_pool",
+        "clean",
+        "complete",
+        "ended",
+        "error",
+        "framing",
+        "got",
+        "head",
+        "idle_until",
+        "keep",
+        "node",
+        "owner",
+        "parts",
+        "rest",
+        "reused",
+        "transport",
+        "tunnel",
+    )  # fmt: skip
+
+    def __init__(self, pool: "Pool", node: Upstream) -> None:
+        self._pool = pool
+        self.node = node
+        self.transport: asyncio.Transport
+        self.owner: Owner | None = None
+        self.tunnel: Tunnel | None = None
+        self.reused = False
+        self.idle_until = 0.0
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.parts: list[bytes] = []
+        self.ended = False
+        self._reset("GET")
+
+    def _reset(self, method: str) -> None:
+        self._method = method
+        self._head_bytes = 0
+        self._interim = 0
+        self._is_interim = False
+        self._head_only = False
+        #: Any byte of answer arrived.
+        self.got = False
+        self.head: AnswerHead | None = None
+        self.framing = Framing.NO_BODY
+        self.complete = False
+        self.keep = False
+        self.clean = True
+        self.error: str | None = None
+        #: What followed a 101.
+        self.rest = b""
+
+    def ask(self, owner: Owner, method: str) -> None:
+        """A request goes out now; the answer belongs to `owner`."""
+        self.owner = owner
+        if self.got:
+            self._reset(method)
+        else:
+            self._method = method
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+
+    # --- what the transport calls ---------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._pool.open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        owner = self.owner
+        if self.tunnel is not None:
+            self.tunnel.from_upstream(data)
+            return
+        if owner is None:
+            # Nobody asked: an answer to nothing would be taken for the next one's.
+            self._pool.forget(self)
+            self.transport.abort()
+            return
+        self.got = True
+        try:
+            self._parser.feed_data(data)  # type: ignore[union-attr]
+        except httptools.HttpParserUpgrade as upgraded:
+            self.rest = data[upgraded.args[0] :]
+        except httptools.HttpParserError as error:
+            # A 101 without its two headers stops the parser; the head says what it was.
+            if self.error is None:
+                self.error = str(error)
+        if self.head is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._pool.head_bytes_max and self.error is None:
+                self.error = "the head is too long"
+        elif self.complete and self.keep and not self._ended_exactly(data):
+            self.keep = False
+        owner.upstream_received()
+
+    def _ended_exactly(self, data: bytes) -> bool:
+        """Whether the answer's last byte is the read's last: the parser skips stray CRLFs."""
+        if self.framing is Framing.LENGTH and self.parts:
+            return data.endswith(self.parts[-1])
+        return data[-6:] != b"\r\n\r\n\r\n"[-6:]
+
+    def eof_received(self) -> None:
+        self.ended = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self.clean = False
+        self._pool.forget(self)
+        self._pool.open.discard(self)
+        tunnel, owner = self.tunnel, self.owner
+        self.owner = self.tunnel = None
+        if tunnel is not None:
+            tunnel.upstream_lost()
+        elif owner is not None:
+            if self.framing is Framing.UNTIL_CLOSE and self.head is not None:
+                self.complete = self.clean and self.error is None
+            owner.upstream_lost()
+
+    def pause_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.upstream_paused()
+        elif self.owner is not None:
+            self.owner.upstream_paused()
+
+    def resume_writing(self) -> None:
+        if self.tunnel is not None:
+            self.tunnel.upstream_resumed()
+        elif self.owner is not None:
+            self.owner.upstream_resumed()
+
+    # --- what the parser calls ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.error = "more than one answer"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head is None:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        status = parser.get_status_code()
+        headers, self._headers = self._headers, []
+        if self.complete:
+            return
+        if status < 200 and status != 101:
+            self._is_interim = True
+            self._interim += 1
+            if self._interim > _INTERIM_MAX:
+                self.error = "too many interim answers"
+            return
+        try:
+            head = read_answer(status, parser.get_http_version(), headers)
+        except MalformedError as error:
+            self.error = f"malformed head: {error}"
+            return
+        self.head = head
+        self.framing = framing = of_upstream(self._method, head)
+        if framing is Framing.NO_BODY:
+            # llhttp would wait for the body that a Content-Length announces here.
+            self.complete = self._head_only = True
+            self.keep = not head.close
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            self.error = "a body where none may be"
+        else:
+            self.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._is_interim:
+            self._is_interim = False
+            return
+        if not self.complete:
+            self.complete = True
+            self.keep = self._parser.should_keep_alive()  # type: ignore[union-attr]
+
+    # --- what the owner calls -------------------------------------------------------------------
+
+    def done(self, now: float) -> None:
+        """The answer was taken: back into the pool, or closed."""
+        self.owner = None
+        if (
+            self.complete
+            and self.keep
+            and self.error is None
+            and not self.ended
+            and not self.transport.is_closing()
+        ):
+            if self._head_only:
+                self._parser = None
+            self.parts.clear()
+            self._pool.put(self, now)
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close at once; nothing more is heard of it."""
+        self.owner = None
+        self.tunnel = None
+        self.parts.clear()
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class Pool:
+    """Kept connections by upstream, last in first out. `open` is every connection there is."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        idle_s: float,
+        kept_max: int,
+        head_bytes_max: int,
+    ) -> None:
+        self._loop = loop
+        self._idle_s = idle_s
+        self._kept_max = kept_max
+        self.head_bytes_max = head_bytes_max
+        self._kept: dict[Upstream, list[Uplink]] = {}
+        self.open: set[Uplink] = set()
+
+    def take(self, node: Upstream) -> Uplink | None:
+        """The one that was used last, or None."""
+        kept = self._kept.get(node)
+        while kept:
+            link = kept.pop()
+            if not link.ended and not link.transport.is_closing():
+                link.reused = True
+                return link
+        return None
+
+    async def connect(self, node: Upstream) -> Uplink:
+        """A fresh one. Raises OSError; the caller bounds the time it takes."""
+        _, link = await self._loop.create_connection(
+            lambda: Uplink(self, node), node.host, node.port, ssl=node.tls
+        )
+        return link
+
+    def put(self, link: Uplink, now: float) -> None:
+        kept = self._kept.get(link.node)
+        if kept is None:
+            kept = self._kept[link.node] = []
+        if len(kept) >= self._kept_max:
+            link.drop()
+            return
+        link.idle_until = now + self._idle_s
+        kept.append(link)
+
+    def forget(self, link: Uplink) -> None:
+        """It closed, or is to be: never hand it out again."""
+        kept = self._kept.get(link.node)
+        if kept and link in kept:
+            kept.remove(link)
+
+    @property
+    def kept(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def sweep(self, now: float) -> None:
+        """Close what was idle too long. The oldest stand first."""
+        for node, kept in list(self._kept.items()):
+            expired = 0
+            for link in kept:
+                if link.idle_until > now:
+                    break
+                expired += 1
+            for link in kept[:expired]:
+                link.drop()
+            del kept[:expired]
+            if not kept:
+                del self._kept[node]
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._kept.clear()
+        for link in list(self.open):
+            link.transport.abort()
+
+
+ConnectDone = Callable[[Uplink], None]
