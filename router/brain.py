@@ -9,7 +9,7 @@ Who is chosen, in tiers, each only where the one before is empty:
     well ─▶ resting (429 said so) ─▶ suspect ─▶ out (set aside, unhealthy) ─▶ out and suspect
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ssl import SSLContext
 
 from common.wire.registry import Service
@@ -22,7 +22,7 @@ from router.outcome import Outcome
 from router.plan import Plan
 from router.route import Kind, Route, is_capability
 from router.seam import Ask, End
-from router.stats import ModelState, Totals
+from router.stats import ModelState
 from router.table import Pool, Table, Upstreams
 from router.upstream import Identity, Upstream, address, identity
 
@@ -46,15 +46,18 @@ class Brain:
         dice: Dice,
         *,
         log: Log = _no_log,
-        tls: SSLContext | None = None,
+        tls: Callable[[], SSLContext] | None = None,
     ) -> None:
-        """`tls` is used for upstreams with an https URL."""
+        """`tls` makes the context for upstreams with an https URL, when the first one appears."""
         self.config = config
         self.dice = dice
         self.log = log
         self.table: Table = table.EMPTY
-        self.totals = Totals()
+        #: Requests with `stream: true` whose answer began and has not ended.
+        self.active_streams = 0
         self.models: dict[str, ModelState] = {}
+        #: What the registry's load events said last, by service name.
+        self.loads: Mapping[str, Mapping[str, float]] = {}
         #: Nodes out of choice: what the prober looks at.
         self.out: set[Node] = set()
         self._tls = tls
@@ -65,6 +68,7 @@ class Brain:
         self._version = 0
         self._strategy = choose.strategy(config.strategy)
         self._session_header = config.affinity.header.lower()
+        self._fallback_keys = config.affinity.user or config.affinity.client_address
         self._load_factor = config.affinity.load_factor
 
     # --- requests -------------------------------------------------------------------------------
@@ -77,11 +81,13 @@ class Brain:
             capability = ask.route.capability
         elif not is_capability(capability):
             raise RequestError(invalid(f"x-creche-capability: unknown capability '{capability}'"))
-        key = envelope.affinity_key or self._affinity_key(ask)
+        key = envelope.affinity_key or ask.headers.get(self._session_header)
+        if not key:
+            key = self._fallback_key(ask) if self._fallback_keys else None
         model = envelope.model
         state = self._no_model if model is None else self._state(model)
         state.in_flight += 1
-        state.requests.add(now)
+        state.requests.count += 1
         return Plan(self, ask, envelope, capability, key, state)
 
     def refused(self, id: str, status: int, started: float, now: float) -> None:
@@ -92,7 +98,9 @@ class Brain:
 
     def pick(self, plan: Plan, now: float) -> Node | None:
         """The upstream that `plan` should ask now. None: there is none at all."""
-        pool = self.table.pool(plan.model, plan.capability)
+        pool = self.table.pools.get((plan.model, plan.capability))
+        if pool is None:
+            pool = self.table.pool(plan.model, plan.capability)
         if pool.version != self._version or now >= pool.until:
             self._rank(pool, now)
         tiers = pool.tiers
@@ -112,27 +120,34 @@ class Brain:
         return no_service(model, ever_offered=ever, retry_after_s=RETRY_AFTER_S)
 
     def count(self, plan: Plan, end: End) -> None:
-        """An ended request, once: totals, its model, the log."""
-        totals, state = self.totals, plan.state
-        ended = end.ended
-        duration = ended - plan.started
-        totals.count(end.outcome, end.status)
-        totals.duration_sum += duration
-        totals.requests.add(ended)
-        state.outcomes[end.outcome] += 1
-        state.durations.add(duration)
-        if end.first_byte and end.outcome is not Outcome.REFUSED:
+        """An ended request, once: its model's counts, and the log."""
+        state = plan.state
+        outcome = end.outcome
+        state.in_flight -= 1
+        state.outcomes[outcome] += 1
+        state.durations.add(end.ended - plan.started)
+        if outcome is _REFUSED:
+            if end.status < 500:
+                state.refused_client += 1
+        elif end.first_byte:
             first = end.first_byte - plan.started
-            state.first_bytes.add(first)
+            state.first_bytes.append(first)
             state.first_byte.add(first)
         if end.tokens_in is not None:
             state.tokens_in += end.tokens_in
-            totals.tokens += end.tokens_in
         if end.tokens_out is not None:
-            state.tokens_out += end.tokens_out
-            state.tokens.add(ended, end.tokens_out)
-            totals.tokens += end.tokens_out
+            state.tokens_out.count += end.tokens_out
         self.log(plan, end)
+
+    def tick(self) -> None:
+        """Once a second: what paces and budgets are measured by."""
+        for state in self.states():
+            state.tick()
+
+    def states(self) -> Iterator[ModelState]:
+        """Of every model that was asked for, and last of requests that named none known."""
+        yield from self.models.values()
+        yield self._no_model
 
     # --- upstreams ------------------------------------------------------------------------------
 
@@ -209,7 +224,7 @@ class Brain:
             where.host,
             where.port,
             path_prefix=where.path_prefix,
-            tls=self._tls if where.tls else None,
+            tls=self._tls() if where.tls and self._tls is not None else None,
             connect_timeout_s=self.config.timeouts.connect_s,
         )
 
@@ -243,11 +258,8 @@ class Brain:
 
     # --- small parts ----------------------------------------------------------------------------
 
-    def _affinity_key(self, ask: Ask) -> str | None:
+    def _fallback_key(self, ask: Ask) -> str | None:
         headers = ask.headers
-        key = headers.get(self._session_header)
-        if key:
-            return key
         affinity_config = self.config.affinity
         if affinity_config.user and ask.envelope.user:
             return ask.envelope.user
@@ -269,16 +281,24 @@ class Brain:
             if model not in self.table.models:
                 return self._no_model
             if len(self.models) >= NAMES_MAX:
-                known = self.table.models
-                self.models = {n: s for n, s in self.models.items() if s.in_flight or n in known}
+                self._drop_states()
             state = self.models[model] = self._new_state(model)
         return state
+
+    def _drop_states(self) -> None:
+        """Of models that are gone. What they counted stays in the totals."""
+        known = self.table.models
+        gone = [s for name, s in self.models.items() if not s.in_flight and name not in known]
+        for state in gone:
+            del self.models[state.name]
+            self._no_model.absorb(state)
 
     def _new_state(self, name: str) -> ModelState:
         retry = self.config.retry
         return ModelState(name, retry.budget_percent, retry.budget_floor_per_s)
 
 
+_REFUSED = Outcome.REFUSED
 _NOWHERE = Route(Kind.RELAY)
 
 

@@ -1,36 +1,35 @@
-"""How many attempts may be repeated, so that trouble is not multiplied. Pure: time is given.
+"""How many attempts may be repeated, so that trouble is not multiplied. Pure.
 
 Per model: as many retries as 20 % of its requests in the last ten seconds, and always ten a
 second. Retries after *unreachable* are bounded by attempts alone and never come here.
 """
 
-from router.window import Window
+from router.window import Pace
 
 _SPAN_S = 10
 
 
 class RetryBudget:
-    """`requests` is the model's own Window, counted elsewhere."""
+    """`requests` is the model's own Pace, counted elsewhere; `tick` both once a second."""
 
-    __slots__ = ("_floor_per_s", "_requests", "_retries", "_share", "refused")
+    __slots__ = ("_floor_per_s", "_requests", "_share", "refused", "retries")
 
-    def __init__(self, requests: Window, percent: float, floor_per_s: int) -> None:
+    def __init__(self, requests: Pace, percent: float, floor_per_s: int) -> None:
         self._requests = requests
-        self._retries = Window()
+        self.retries = Pace()
         self._share = percent / 100
         self._floor_per_s = floor_per_s
         self.refused = 0
 
-    def take(self, now: float) -> bool:
+    def take(self) -> bool:
         """One retry, if there is any left."""
-        if not self._within(now):
+        if not self._has_any():
             self.refused += 1
             return False
-        self._retries.add(now)
+        self.retries.count += 1
         return True
 
-    def _within(self, now: float) -> bool:
-        if self._retries.total(now, 1) < self._floor_per_s:
+    def _has_any(self) -> bool:
+        if self.retries.last(1) < self._floor_per_s:
             return True
-        allowed = self._share * self._requests.total(now, _SPAN_S)
-        return self._retries.total(now, _SPAN_S) < allowed
+        return self.retries.last(_SPAN_S) < self._share * self._requests.last(_SPAN_S)

@@ -131,7 +131,15 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: "none": anyone who reaches `listen` may use the models. Must be said off loopback.
     client_keys: Literal["none", "required"] | None = None
     #: How one of a model's upstreams is chosen.
-    strategy: str = "least_requests"
+    strategy: Literal[
+        "least_requests",
+        "round_robin",
+        "weighted_random",
+        "least_loaded",
+        "least_connections",
+        "load_balance",
+        "random",
+    ] = "least_requests"
     #: "openai", which SDKs read, or "plain": {"error": "<text>"}.
     error_shape: Literal["openai", "plain"] = "openai"
     #: Text of messages or prompt above this many bytes prefers cache_type "static".

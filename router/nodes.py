@@ -12,6 +12,7 @@ from enum import Enum
 from ssl import SSLContext
 
 from router.outcome import Outcome
+from router.seam import Attempt
 from router.window import Samples
 
 HEALTHY_AFTER = 2
@@ -33,10 +34,12 @@ class Node:
     """
 
     __slots__ = (
+        "alone",
         "answers",
         "connect_timeout_s",
         "error_count",
         "failures",
+        "first_attempt",
         "first_bytes",
         "head",
         "health",
@@ -84,6 +87,9 @@ class Node:
         self.outcomes = [0] * len(Outcome)
         self.answers = Samples()
         self.first_bytes = Samples()
+        #: What a first attempt on it looks like: made once, since nothing in it changes.
+        self.first_attempt = Attempt(self, 1)
+        self.alone = (self,)
 
     @property
     def out(self) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from router import errors
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem
-from router.nodes import Node
+from router.nodes import Node, NodeHealth
 from router.outcome import RETRIED, Failure, Outcome, of_failure, of_status
 from router.route import Route
 from router.seam import Ask, Attempt, End, Step, Wait
@@ -28,37 +28,40 @@ if TYPE_CHECKING:
 #: A backoff never takes longer (behaviour.md, "Hooks": backoff ≤ 1 s).
 BACKOFF_S_MAX = 1.0
 
+_OK = Outcome.OK
+_CLIENT = Outcome.CLIENT
+_HEALTHY = NodeHealth.HEALTHY
+
 
 class Plan:
-    """Holds one in-flight count of its model, and one of an upstream while an attempt runs."""
+    """Holds one in-flight count of its model, and one of an upstream while an attempt runs.
 
-    __slots__ = (
-        "_blamed",
-        "_brain",
-        "_broke",
-        "_ended",
-        "_raced",
-        "_slow",
-        "_streams",
-        "_waits",
-        "affinity_key",
-        "answer_head",
-        "answer_model",
-        "attempt_started",
-        "attempts",
-        "capability",
-        "envelope",
-        "id",
-        "model",
-        "node",
-        "problem",
-        "route",
-        "service",
-        "started",
-        "state",
-        "tried",
-        "wake",
-    )  # fmt: skip
+    What most requests never change stands in the class: setting it would cost each of them.
+    """
+
+    wake: Callable[[], None] | None = None
+    answer_model: str | None = None
+    answer_head: bytes = b""
+    #: The upstream of the running attempt, and the name of the last one.
+    node: Node | None = None
+    service: str | None = None
+    attempts = 0
+    attempt_started = 0.0
+    #: Nodes that were asked, in order.
+    tried: tuple[Node, ...] = ()
+    problem: Problem | None = None
+    #: Time spent waiting between attempts.
+    queued_s = 0.0
+    _waits_since = 0.0
+    _waits = False
+    #: Gave a broken answer, and is not blamed yet.
+    _broke: Node | None = None
+    #: Two upstreams gave broken answers: it is the request.
+    _request_blamed = False
+    _was_slow = False
+    _raced = False
+    _streams = False
+    _ended = False
 
     def __init__(
         self,
@@ -78,24 +81,6 @@ class Plan:
         self.capability = capability
         self.affinity_key = affinity_key
         self.state = state
-        self.wake: Callable[[], None] | None = None
-        self.answer_model: str | None = None
-        self.answer_head = b""
-        #: The upstream of the running attempt, and the name of the last one.
-        self.node: Node | None = None
-        self.service: str | None = None
-        self.attempts = 0
-        self.attempt_started = 0.0
-        #: Nodes that were asked, in order.
-        self.tried: tuple[Node, ...] = ()
-        self.problem: Problem | None = None
-        self._broke: Node | None = None
-        self._blamed = False
-        self._slow = False
-        self._raced = False
-        self._streams = False
-        self._waits = False
-        self._ended = False
 
     # --- what the relay calls -------------------------------------------------------------------
 
@@ -103,6 +88,7 @@ class Plan:
         if self._waits:
             self._waits = False
             self.state.queued -= 1
+            self.queued_s += now - self._waits_since
         node = self._brain.pick(self, now)
         if node is None:
             if self.problem is None:
@@ -117,10 +103,10 @@ class Plan:
                 self._blame_upstream()
             if self.envelope.stream and not self._streams:
                 self._streams = True
-                self._brain.totals.active_streams += 1
+                self._brain.active_streams += 1
             return None
         outcome = of_status(status, retry_after_s is not None)
-        if outcome is Outcome.CLIENT:
+        if outcome is _CLIENT:
             return None
         node = self.node
         if node is not None and outcome is Outcome.BACKPRESSURE:
@@ -152,8 +138,24 @@ class Plan:
         if self._ended:
             return
         self._ended = True
-        if self.node is not None:
-            self._last_attempt_ended(self.node, end)
+        node = self.node
+        if node is not None:
+            outcome = end.outcome
+            if outcome is _OK or outcome is _CLIENT:
+                self.node = None
+                node.in_flight -= 1
+                node.outcomes[outcome] += 1
+                node.answers.append(end.ended - self.attempt_started)
+                if end.first_byte:
+                    node.first_bytes.append(end.first_byte - self.attempt_started)
+                if node.failures or node.health is not _HEALTHY:
+                    self._brain.node_succeeded(node)
+            elif outcome is Outcome.CANCELLED or outcome is Outcome.REFUSED:
+                self.node = None
+                node.in_flight -= 1
+                node.outcomes[outcome] += 1
+            else:
+                self._attempt_ended(outcome, connect=end.failure is Failure.CONNECT)
         if self._broke is not None:
             self._blame_upstream()
         if self._waits:
@@ -161,8 +163,7 @@ class Plan:
             self.state.queued -= 1
         if self._streams:
             self._streams = False
-            self._brain.totals.active_streams -= 1
-        self.state.in_flight -= 1
+            self._brain.active_streams -= 1
         self.envelope = EMPTY
         self._brain.count(self, end)
 
@@ -171,17 +172,22 @@ class Plan:
     def _attempt(self, node: Node, now: float) -> Attempt:
         self.node = node
         self.service = node.name
-        self.attempts += 1
         self.attempt_started = now
-        self.tried = (*self.tried, node) if self.tried else (node,)
-        self._raced = False
         node.in_flight += 1
         node.request_count += 1
+        if not self.attempts:
+            self.attempts = 1
+            self.tried = node.alone
+            return node.first_attempt
+        self.attempts += 1
+        self.tried = (*self.tried, node)
+        self._raced = False
         return Attempt(node, self.attempts)
 
     def _take(self, step: Node | Wait, now: float) -> Step:
         if isinstance(step, Wait):
             self._waits = True
+            self._waits_since = now
             self.state.queued += 1
             return step
         return self._attempt(step, now)
@@ -194,7 +200,7 @@ class Plan:
             outcome not in RETRIED
             or (sent and not self.route.retry_after_sent)
             or self.attempts >= min(retry.attempts_per_target, retry.attempts_max)
-            or (outcome is Outcome.SLOW and self._slow)
+            or (outcome is Outcome.SLOW and self._was_slow)
         ):
             return None
         node = brain.pick(self, now)
@@ -204,9 +210,9 @@ class Plan:
         if again and outcome in (Outcome.BACKPRESSURE, Outcome.SLOW):
             # It asked for rest, or has just shown that it does not answer: only another can help.
             return None
-        if outcome is not Outcome.UNREACHABLE and not self.state.budget.take(now):
+        if outcome is not Outcome.UNREACHABLE and not self.state.budget.take():
             return None
-        self._slow = self._slow or outcome is Outcome.SLOW
+        self._was_slow = self._was_slow or outcome is Outcome.SLOW
         self.state.retries += 1
         return Wait(self._backoff_s()) if again else node
 
@@ -229,29 +235,12 @@ class Plan:
         elif outcome is not Outcome.BACKPRESSURE:
             self._brain.node_failed(node, connect=connect)
 
-    def _last_attempt_ended(self, node: Node, end: End) -> None:
-        outcome = end.outcome
-        if outcome is Outcome.OK or outcome is Outcome.CLIENT:
-            self.node = None
-            node.in_flight -= 1
-            node.outcomes[outcome] += 1
-            node.answers.add(end.ended - self.attempt_started)
-            if end.first_byte:
-                node.first_bytes.add(end.first_byte - self.attempt_started)
-            self._brain.node_succeeded(node)
-        elif outcome is Outcome.CANCELLED or outcome is Outcome.REFUSED:
-            self.node = None
-            node.in_flight -= 1
-            node.outcomes[outcome] += 1
-        else:
-            self._attempt_ended(outcome, connect=end.failure is Failure.CONNECT)
-
     # --- whose fault a broken answer was ----------------------------------------------------------
 
     def _weigh_broken(self, node: Node) -> None:
         """One broken answer waits for the next: when a second upstream breaks too, it is the
         request, and feeds neither."""
-        if self._blamed:
+        if self._request_blamed:
             return
         if self._broke is None:
             self._broke = node
@@ -259,7 +248,7 @@ class Plan:
             self._brain.node_failed(node)
         else:
             self._broke = None
-            self._blamed = True
+            self._request_blamed = True
 
     def _blame_upstream(self) -> None:
         node, self._broke = self._broke, None

@@ -1,4 +1,4 @@
-"""What was counted: per model, in all, and the histograms behind /metrics. Pure: time is given.
+"""What was counted, per model; the totals are their sum. Pure.
 
     total = successful + failed + client_errors + cancelled, at every moment
 
@@ -6,32 +6,14 @@ A request counts once, when it ended, whatever its attempts. This module is the 
 knows how counters are kept, so that several workers can share them later.
 """
 
-from bisect import bisect_left
+from collections.abc import Iterable
+
+from msgspec import Struct
 
 from router.budget import RetryBudget
 from router.choose.rotation import Rotation
 from router.outcome import Outcome
-from router.window import Samples, Window
-
-#: Upper bounds in seconds: from a cached embedding to a long generation.
-BUCKETS = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-)  # fmt: skip
-
-
-class Histogram:
-    """Counts per bucket (not cumulative; the last is +Inf) and the sum."""
-
-    __slots__ = ("counts", "sum")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
-        self.sum = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.sum += seconds
+from router.window import Histogram, Pace, Samples
 
 
 class ModelState:
@@ -46,10 +28,10 @@ class ModelState:
         "name",
         "outcomes",
         "queued",
+        "refused_client",
         "requests",
         "retries",
         "rotation",
-        "tokens",
         "tokens_in",
         "tokens_out",
     )
@@ -59,11 +41,12 @@ class ModelState:
         self.in_flight = 0
         #: Requests that wait before an attempt (today: for a backoff).
         self.queued = 0
-        self.requests = Window()
-        self.tokens = Window()
+        self.requests = Pace()
+        self.tokens_out = Pace()
         self.tokens_in = 0
-        self.tokens_out = 0
         self.outcomes = [0] * len(Outcome)
+        #: Of the refused: those that were the caller's fault, by their 4xx.
+        self.refused_client = 0
         self.retries = 0
         self.first_bytes = Samples()
         self.first_byte = Histogram()
@@ -71,43 +54,49 @@ class ModelState:
         self.budget = RetryBudget(self.requests, budget_percent, budget_floor_per_s)
         self.rotation = Rotation()
 
+    def tick(self) -> None:
+        """Once a second."""
+        self.requests.tick()
+        self.tokens_out.tick()
+        self.budget.retries.tick()
 
-class Totals:
-    """What `/stats` says about the router as a whole."""
+    def absorb(self, other: "ModelState") -> None:
+        """Keep what a state counted that is about to be dropped: totals never fall."""
+        self.outcomes = [a + b for a, b in zip(self.outcomes, other.outcomes, strict=True)]
+        self.refused_client += other.refused_client
+        self.retries += other.retries
+        self.tokens_in += other.tokens_in
+        self.tokens_out.count += other.tokens_out.count
+        self.first_byte.merge(other.first_byte)
+        self.durations.merge(other.durations)
 
-    __slots__ = (
-        "active_streams",
-        "cancelled",
-        "client_errors",
-        "duration_sum",
-        "failed",
-        "requests",
-        "successful",
-        "tokens",
-    )
 
-    def __init__(self) -> None:
-        self.successful = 0
-        self.failed = 0
-        self.client_errors = 0
-        self.cancelled = 0
-        self.tokens = 0
-        #: Requests with `stream: true` whose answer began and has not ended.
-        self.active_streams = 0
-        self.duration_sum = 0.0
-        self.requests = Window()
+class Totals(Struct, frozen=True):
+    successful: int = 0
+    failed: int = 0
+    client_errors: int = 0
+    cancelled: int = 0
+    tokens: int = 0
+    duration_sum_s: float = 0.0
 
     @property
     def total(self) -> int:
         return self.successful + self.failed + self.client_errors + self.cancelled
 
-    def count(self, outcome: Outcome, status: int) -> None:
-        """One ended request. The router's own refusals count by their status."""
-        if outcome is Outcome.OK:
-            self.successful += 1
-        elif outcome is Outcome.CLIENT or (outcome is Outcome.REFUSED and 400 <= status < 500):
-            self.client_errors += 1
-        elif outcome is Outcome.CANCELLED:
-            self.cancelled += 1
-        else:
-            self.failed += 1
+
+def totals(states: Iterable[ModelState]) -> Totals:
+    """The router's own refusals count by their status: 4xx is the caller's, the rest is failed."""
+    successful = failed = client = cancelled = tokens = 0
+    duration_sum_s = 0.0
+    for state in states:
+        outcomes = state.outcomes
+        successful += outcomes[Outcome.OK]
+        client += outcomes[Outcome.CLIENT] + state.refused_client
+        cancelled += outcomes[Outcome.CANCELLED]
+        failed += sum(outcomes) - state.refused_client - sum(outcomes[o] for o in _NOT_FAILED)
+        tokens += state.tokens_in + state.tokens_out.count
+        duration_sum_s += state.durations.read()[1]
+    return Totals(successful, failed, client, cancelled, tokens, duration_sum_s)
+
+
+_NOT_FAILED = (Outcome.OK, Outcome.CLIENT, Outcome.CANCELLED)

@@ -35,7 +35,7 @@ class Pool:
 class Table:
     """`upstreams` by service name, `models` by model name: those that list it, fit or not."""
 
-    __slots__ = ("_declared", "_pools", "models", "upstreams")
+    __slots__ = ("_declared", "models", "pools", "upstreams")
 
     def __init__(
         self,
@@ -47,18 +47,19 @@ class Table:
         self.upstreams = upstreams
         self.models = models
         self._declared = declared
-        self._pools = pools
+        #: Those asked for so far. `pool` finds or makes one.
+        self.pools = pools
 
     def pool(self, model: str | None, capability: str | None) -> Pool:
         """The candidates of `model` (None: any). Empty ones are not kept: names are endless."""
         if capability is not None and capability not in self._declared:
             # Nobody declares it, so only those that accept all may serve it: one pool for all such.
             capability = _UNDECLARED
-        pool = self._pools.get((model, capability))
+        pool = self.pools.get((model, capability))
         if pool is None:
             pool = self._build(model, capability)
             if pool.fit or pool.suspect:
-                self._pools[(model, capability)] = pool
+                self.pools[(model, capability)] = pool
         return pool
 
     def _build(self, model: str | None, capability: str | None) -> Pool:
@@ -92,7 +93,7 @@ class Table:
             upstreams,
             self._models_after(changes, touched),
             declared,
-            {k: p for k, p in self._pools.items() if k[0] is not None and k[0] not in touched},
+            {k: p for k, p in self.pools.items() if k[0] is not None and k[0] not in touched},
         )
 
     def _models_after(

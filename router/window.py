@@ -1,74 +1,103 @@
-"""Counting over the last minute, and percentiles of what was really seen. Pure: time is given."""
+"""Pace over the last minute, and percentiles of what was really seen. Pure.
 
-from array import array
+Both cost a request one addition or one append; the rest is done when somebody asks.
+"""
+
+from bisect import bisect_right
+from collections import deque
 
 SECONDS = 60
-_SAMPLES = 256
+#: Enough for a 99th percentile, few enough to sort when asked.
+SAMPLES_MAX = 256
 
 
-class Window:
-    """A count per second, for a sliding minute."""
+class Pace:
+    """A running `count`, noted once a second by `tick`."""
 
-    __slots__ = ("_buckets", "_second")
-
-    def __init__(self) -> None:
-        self._buckets = [0] * SECONDS
-        self._second = 0
-
-    def add(self, now: float, count: int = 1) -> None:
-        second = int(now)
-        if second != self._second:
-            self._roll(second)
-        self._buckets[second % SECONDS] += count
-
-    def total(self, now: float, seconds: int = SECONDS) -> int:
-        """The sum of the last `seconds` (at most 60), the running one included."""
-        second = int(now)
-        if second != self._second:
-            self._roll(second)
-        if seconds >= SECONDS:
-            return sum(self._buckets)
-        return sum(self._buckets[(second - back) % SECONDS] for back in range(seconds))
-
-    def _roll(self, second: int) -> None:
-        gone = second - self._second
-        if gone < 0:
-            return  # a caller with an older `now`: its count lands a second off, no more
-        for ahead in range(1, min(gone, SECONDS) + 1):
-            self._buckets[(self._second + ahead) % SECONDS] = 0
-        if gone >= SECONDS:
-            self._buckets = [0] * SECONDS
-        self._second = second
-
-
-class Samples:
-    """The last 256 measurements, in seconds."""
-
-    __slots__ = ("_at", "_ring", "_sum", "seen")
+    __slots__ = ("_marks", "count")
 
     def __init__(self) -> None:
-        self._ring = array("d")
-        self._at = 0
-        self.seen = 0
-        self._sum = 0.0
+        self.count = 0
+        #: The count at the end of each of the last seconds, oldest first.
+        self._marks: deque[int] = deque([0], maxlen=SECONDS)
 
-    def add(self, value: float) -> None:
-        if self.seen < _SAMPLES:
-            self._ring.append(value)
-        else:
-            self._ring[self._at] = value
-            self._at = (self._at + 1) % _SAMPLES
-        self.seen += 1
-        self._sum += value
+    def tick(self) -> None:
+        """Once a second."""
+        self._marks.append(self.count)
+
+    def last(self, seconds: int = SECONDS) -> int:
+        """How many in the last `seconds` (at most 60), the running one included."""
+        marks = self._marks
+        return self.count - (marks[-seconds] if seconds <= len(marks) else marks[0])
+
+    @property
+    def is_still(self) -> bool:
+        return self._marks[0] == self.count
+
+
+class Samples(deque[float]):
+    """The last 256 measurements, in seconds. `append` adds one."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=SAMPLES_MAX)
 
     def percentile(self, percent: float) -> float | None:
         """The nearest-rank percentile: always a value that was measured. None before the first."""
-        if not self._ring:
+        if not self:
             return None
-        ordered = sorted(self._ring)
+        ordered = sorted(self)
         rank = -(-len(ordered) * percent // 100)
         return ordered[max(int(rank), 1) - 1]
 
     def mean(self) -> float | None:
-        """Over everything seen, not only what is kept."""
-        return self._sum / self.seen if self.seen else None
+        return sum(self) / len(self) if self else None
+
+
+#: Upper bounds in seconds: from a cached embedding to a long generation.
+BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+)  # fmt: skip
+_FOLD_AT = 512
+
+
+class Histogram:
+    """Counts per bucket. Values are sorted in by hundreds: a fifth of the cost of one at a time."""
+
+    __slots__ = ("_counts", "_sum", "_waiting")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BUCKETS) + 1)
+        self._sum = 0.0
+        self._waiting: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        waiting = self._waiting
+        waiting.append(seconds)
+        if len(waiting) >= _FOLD_AT:
+            self._fold()
+
+    def read(self) -> tuple[list[int], float]:
+        """Counts (not cumulative; the last is +Inf) and the sum of all values."""
+        self._fold()
+        return self._counts, self._sum
+
+    def merge(self, other: "Histogram") -> None:
+        counts, total = other.read()
+        self._fold()
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, counts, strict=True)]
+        self._sum += total
+
+    def _fold(self) -> None:
+        waiting = self._waiting
+        if not waiting:
+            return
+        waiting.sort()
+        self._sum += sum(waiting)
+        below = 0
+        for at, bound in enumerate(BUCKETS):
+            upto = bisect_right(waiting, bound, below)  # on the bound is in it, as `le` says
+            self._counts[at] += upto - below
+            below = upto
+        self._counts[-1] += len(waiting) - below
+        self._waiting = []

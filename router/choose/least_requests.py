@@ -15,23 +15,22 @@ def choose(
     count = len(candidates)
     if count == 1:
         return candidates[0]
-    start = rotation.cursor
-    if start >= count:
-        start = 0
-    weight = candidates[0].weight
-    best = -1
-    best_load = 1 << 62
-    at = start
-    for _ in range(count):
-        upstream = candidates[at]
-        if upstream.weight != weight:
-            return _weighted(candidates, rotation)
-        load = upstream.node.in_flight
-        if load < best_load:
-            best, best_load = at, load
-        at += 1
-        if at == count:
-            at = 0
+    if not rotation.is_even(candidates):
+        return _weighted(candidates, rotation)
+    at = rotation.cursor
+    if at >= count:
+        at = 0
+    best = at
+    best_load = candidates[at].node.in_flight
+    if best_load:
+        for upstream in candidates[at:] + candidates[:at]:
+            load = upstream.node.in_flight
+            if load < best_load:
+                best, best_load = at, load
+                if not load:
+                    break
+            at += 1
+        best %= count
     rotation.cursor = best + 1
     return candidates[best]
 

@@ -12,11 +12,20 @@ from router.upstream import Upstream
 class Rotation:
     """Keeps standings by service name, so they survive changes of the candidates."""
 
-    __slots__ = ("_standings", "cursor")
+    __slots__ = ("_even", "_seen", "_standings", "cursor")
 
     def __init__(self) -> None:
+        self._seen: Sequence[Upstream] = ()
+        self._even = True
         self.cursor = 0
         self._standings: dict[str, float] = {}
+
+    def is_even(self, candidates: Sequence[Upstream]) -> bool:
+        """Whether all weigh the same. Candidates change rarely: the answer is kept for them."""
+        if candidates is not self._seen:
+            self._seen = candidates
+            self._even = len({upstream.weight for upstream in candidates}) <= 1
+        return self._even
 
     def turn(self, candidates: Sequence[Upstream]) -> Upstream:
         """The candidate whose turn it is. `candidates` may not be empty."""

@@ -1,0 +1,157 @@
+"""The router's own paths, on aiohttp: health, stats, services, models, metrics.
+
+The relay hands a control request's connection over for good, so every answer closes it; a path
+that should have been relayed is a client's second request on such a connection: 421.
+
+    open to all      /health /status /ready /models /v1/models /v1/models/{id}
+    with the token   /stats /services, and the operator's: /metrics
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CollectorRegistry
+
+from common import auth, clock, http
+from common.http import HttpError, json_response
+from router import errors, metrics, views
+from router.brain import Brain
+from router.errors import Problem
+from router.route import Kind, resolve
+from router.watch import Link
+
+OPEN = frozenset({"/health", "/status", "/ready", "/models", "/v1/models"})
+_ONE_MODEL = "/v1/models/"
+
+
+class Control:
+    """The handlers. `ready`: there is a table to serve from. `epoch`: the registry's."""
+
+    def __init__(
+        self,
+        brain: Brain,
+        found: CollectorRegistry,
+        *,
+        link: Callable[[], Link],
+        epoch: Callable[[], str | None],
+        ready: Callable[[], bool],
+    ) -> None:
+        self._brain = brain
+        self._metrics = found
+        self._link = link
+        self._epoch = epoch
+        self._ready = ready
+        self._started = clock.monotonic()
+
+    async def health(self, _: web.Request) -> web.Response:
+        link = self._link()
+        answer = views.health(
+            self._brain,
+            registry_url=link.url,
+            connected=link.connected,
+            why=link.why,
+            epoch=self._epoch(),
+            wall=clock.wall(),
+        )
+        return json_response(answer)
+
+    async def ready(self, _: web.Request) -> web.Response:
+        ready = self._ready()
+        status = "ready" if ready else "starting: no table yet"
+        return json_response({"status": status}, 200 if ready else 503)
+
+    async def stats(self, _: web.Request) -> web.Response:
+        now = clock.monotonic()
+        return json_response(views.stats(self._brain, now=now, started=self._started))
+
+    async def services(self, _: web.Request) -> web.Response:
+        return json_response(views.services(self._brain, self._link().url))
+
+    async def models(self, _: web.Request) -> web.Response:
+        return json_response({"object": "list", "data": views.model_list(self._brain.table)})
+
+    async def model(self, request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        found = views.model(self._brain.table, name)
+        if found is None:
+            text = f"The model '{name}' does not exist or is not served now"
+            raise HttpError(404, text, "model_not_found")
+        return json_response(found)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        body = metrics.exposition(self._metrics)
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+def application(
+    control: Control, *, token: str | None, operator: bool, plain: bool
+) -> web.Application:
+    """`operator`: with /metrics; without, it is 404 here. `plain`: `error_shape = "plain"`."""
+    app = web.Application(middlewares=[http.errors(_shape(plain)), _guard(token, plain)])
+    paths: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+        "/health": control.health,
+        "/status": control.health,
+        "/ready": control.ready,
+        "/stats": control.stats,
+        "/services": control.services,
+        "/models": control.models,
+        "/v1/models": control.models,
+        "/v1/models/{id:.+}": control.model,
+    }
+    if operator:
+        paths["/metrics"] = control.metrics
+    for path, handler in paths.items():
+        app.router.add_get(path, handler)
+    app.router.add_route("*", "/{rest:.*}", _elsewhere)
+    app.on_response_prepare.append(_close_after)
+    return app
+
+
+async def _elsewhere(request: web.Request) -> web.Response:
+    path = request.rel_url.raw_path
+    if resolve(request.method, path).kind is Kind.RELAY:
+        raise HttpError(
+            421, "this connection answers control paths only: open another", "misdirected_request"
+        )
+    raise HttpError(404, f"no such path: {path}", "not_found")
+
+
+async def _close_after(request: web.Request, response: web.StreamResponse) -> None:
+    if response.status != 101:
+        response.force_close()
+
+
+def _guard(token: str | None, plain: bool) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        path = request.path
+        if (
+            token is None
+            or path in OPEN
+            or path.startswith(_ONE_MODEL)
+            or auth.is_bearer(request.headers.get("Authorization"), token)
+        ):
+            return await handler(request)
+        text = "a valid token is wanted: Authorization: Bearer <token>"
+        problem = Problem(401, text, code="unauthorized", type="invalid_request_error")
+        return web.Response(
+            status=401,
+            body=errors.body(problem, plain=plain),
+            headers=errors.headers(problem),
+            content_type="application/json",
+        )
+
+    return check
+
+
+def _shape(plain: bool) -> http.ErrorShape:
+    def openai(status: int, text: str, code: str) -> dict[str, object]:
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        param = "model" if code == "model_not_found" else None
+        return {"error": {"message": text, "type": kind, "param": param, "code": code}}
+
+    def older(status: int, text: str, code: str) -> dict[str, object]:
+        return {"error": text}
+
+    return older if plain else openai

@@ -1,0 +1,166 @@
+"""What the control paths answer, from the Brain's state. Pure: time is given."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import to_builtins
+
+from common import clock
+from common.wire.router import (
+    ModelStats,
+    RouterHealth,
+    RouterService,
+    RouterServices,
+    RouterStats,
+    ServiceStats,
+)
+from router.brain import Brain
+from router.stats import ModelState
+from router.stats import totals as summed
+from router.table import Table
+from router.upstream import Upstream
+from router.window import SECONDS
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def health(
+    brain: Brain, *, registry_url: str, connected: bool, why: str, epoch: str | None, wall: float
+) -> RouterHealth:
+    upstreams = [u for u in brain.table.upstreams.values() if u.openai]
+    fit = sum(u.fit for u in upstreams)
+    total = len(upstreams)
+    return RouterHealth(
+        status="healthy" if fit else "running",
+        router="running",
+        healthy_services=f"{fit}/{total}",
+        registry_url=registry_url,
+        message=_message(brain, upstreams, fit, connected=connected, why=why, url=registry_url),
+        timestamp=clock.wire_time(wall),
+        epoch=epoch,
+        registry_connected=connected,
+    )
+
+
+def _message(
+    brain: Brain, upstreams: list[Upstream], fit: int, *, connected: bool, why: str, url: str
+) -> str:
+    said = f"{fit} of {len(upstreams)} services fit" if upstreams else "no services known"
+    out = sum(u.node.out for u in upstreams)
+    suspect = sum(u.suspect for u in upstreams)
+    if out:
+        said += f"; {out} set aside by this router's traffic"
+    if suspect:
+        said += f"; {suspect} suspect, used only where nothing fit is left"
+    if url and not connected:
+        said += f"; registry away ({why}), serving what is known"
+    return said
+
+
+def services(brain: Brain, registry_url: str) -> RouterServices:
+    found = [service(upstream) for _, upstream in sorted(brain.table.upstreams.items())]
+    return RouterServices(services=found, total=len(found), registry_url=registry_url)
+
+
+def service(upstream: Upstream) -> RouterService:
+    record, node = upstream.service, upstream.node
+    return RouterService(
+        name=upstream.name,
+        host=record.host,
+        port=record.port,
+        url=record.url,
+        babysitter_url=upstream.metadata.babysitter_url,
+        healthy=record.is_healthy and not upstream.suspect,
+        request_count=node.request_count,
+        error_count=node.error_count,
+        response_time=node.answers.mean() or 0.0,
+        weight=record.weight,
+        models=list(upstream.models),
+        metadata=record.metadata,
+        health_status="suspect" if upstream.suspect else str(record.health_status),
+        status=record.status,
+        reasons=tuple(to_builtins(record.reasons)),
+        in_flight=node.in_flight,
+        draining=record.draining,
+        set_aside=node.out,
+        source=upstream.source,
+        instance_id=record.instance_id,
+        last_heartbeat=record.last_heartbeat,
+    )
+
+
+def stats(brain: Brain, *, now: float, started: float) -> RouterStats:
+    states = list(brain.states())
+    totals = summed(states)
+    total = totals.total
+    return RouterStats(
+        total_requests=total,
+        successful_requests=totals.successful,
+        failed_requests=totals.failed,
+        client_errors=totals.client_errors,
+        cancelled=totals.cancelled,
+        total_tokens=totals.tokens,
+        active_streams=brain.active_streams,
+        avg_latency_ms=round(totals.duration_sum_s / total * 1000, 3) if total else 0.0,
+        requests_per_s=_per_s(sum(s.requests.last() for s in states), now - started),
+        uptime=round(now - started, 3),
+        services={u.name: _of_service(u) for u in brain.table.upstreams.values() if u.openai},
+        models={name: _of_model(brain, name, now - started) for name in brain.table.models},
+    )
+
+
+def _per_s(count: int, uptime_s: float) -> float:
+    """Over the last minute, or since the start where that is shorter."""
+    return round(count / min(max(uptime_s, 1.0), SECONDS), 3)
+
+
+def _of_service(upstream: Upstream) -> ServiceStats:
+    node = upstream.node
+    return ServiceStats(
+        request_count=node.request_count,
+        error_count=node.error_count,
+        in_flight=node.in_flight,
+        p50_ms=_ms(node.answers.percentile(50)),
+        p99_ms=_ms(node.answers.percentile(99)),
+        ttft_p50_ms=_ms(node.first_bytes.percentile(50)),
+    )
+
+
+def _of_model(brain: Brain, name: str, uptime_s: float) -> ModelStats:
+    listed = brain.table.models[name]
+    ready, total = sum(u.fit for u in listed), len(listed)
+    state: ModelState | None = brain.models.get(name)
+    if state is None:
+        return ModelStats(ready=ready, total=total)
+    return ModelStats(
+        ready=ready,
+        total=total,
+        in_flight=state.in_flight,
+        queued=state.queued,
+        ttft_p50_ms=_ms(state.first_bytes.percentile(50)),
+        ttft_p99_ms=_ms(state.first_bytes.percentile(99)),
+        requests_per_s=_per_s(state.requests.last(), uptime_s),
+        tokens_per_s=_per_s(state.tokens_out.last(), uptime_s),
+    )
+
+
+def model_list(table: Table) -> list[dict[str, Any]]:
+    """OpenAI model objects of fit services: deduplicated, sorted by id, extra fields kept."""
+    found = {name: _model(name, listed) for name, listed in sorted(table.models.items())}
+    return [model for model in found.values() if model is not None]
+
+
+def _model(name: str, listed: Iterable[Upstream]) -> dict[str, Any] | None:
+    for upstream in listed:
+        if upstream.fit:
+            for model in upstream.model_objects:
+                if model["id"] == name:
+                    return model
+    return None
+
+
+def model(table: Table, name: str) -> dict[str, Any] | None:
+    """One of `model_list`, or None."""
+    return _model(name, table.models.get(name, ()))
