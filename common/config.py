@@ -20,10 +20,9 @@ import msgspec
 from msgspec import Struct
 
 from common.positions import Path, Position, Span, positions
-from common.shape import Fault, faults
+from common.shape import STOPS_START, Fault, faults
 
 FILE_BYTES_MAX = 4 * 1024 * 1024  # ten thousand engines are a tenth of this
-STOPS_START = "With this file the daemon does not start; a running one keeps the file it has."
 
 T = TypeVar("T")
 
