@@ -151,7 +151,7 @@ def _check(name: str, host: str, port: int, hostname: str, url: str, status: str
             f"host '{host}' leads every router to itself: "
             "advertise the address that reaches this service"
         )
-    if not address.is_host(host):
+    if not address.is_host(host) or _is_shorthand(host):
         raise Fault(f"host '{host[:TEXT_LENGTH_MAX]}' is neither a host name nor an IP address")
     if not 1 <= port <= address.PORT_MAX:
         raise Fault(f"port {port} is not between 1 and {address.PORT_MAX}")
@@ -159,6 +159,12 @@ def _check(name: str, host: str, port: int, hostname: str, url: str, status: str
         raise Fault(f"hostname has {len(hostname)} characters, {TEXT_LENGTH_MAX} at most")
     _check_status(status)
     _check_url(url)
+
+
+def _is_shorthand(host: str) -> bool:
+    """`0`, `127.1`, `0x7f000001`: what the system's resolver reads as an address, and few see."""
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    return address.ip(host) is None and (last.isdigit() or last.startswith("0x"))
 
 
 def _check_status(status: str) -> None:
@@ -175,7 +181,7 @@ def _check_url(url: str) -> None:
         where = address.parse_http_url(url)
     except ValueError as why:
         raise Fault(str(why)) from None
-    if address.is_any(where.host):
+    if address.is_any(where.host) or _is_shorthand(where.host):
         raise Fault(f"url {url} leads every router to itself: advertise a real address")
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:

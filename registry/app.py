@@ -55,7 +55,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
             one.close()
         raise
     tick_s = configs.tick_s(config)
-    lease_clock = LeaseClock(clock.monotonic(), tick_s=tick_s, stall_s=3 * tick_s)
+    lease_clock = LeaseClock(clock.monotonic(), tick_s=tick_s, stall_s=configs.stall_s(config))
     now = Moment(lease_clock.read(clock.monotonic()), clock.wire_time(clock.wall()))
     table = Table(configs.terms(config), stored, now)
     feed = Feed(table, config)

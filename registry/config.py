@@ -120,8 +120,19 @@ def terms(config: Config) -> Terms:
 
 def tick_s(config: Config) -> float:
     """How often time is looked at: 30 times a lease, so that a lapse is seen at once."""
-    shortest = min(config.lease.lease_s, config.legacy.unfit_s)
-    return min(0.5, max(0.01, shortest / 30))
+    return min(0.5, max(0.01, _shortest_s(config) / 30))
+
+
+def stall_s(config: Config) -> float:
+    """A longer gap between two looks at the time was a stall: no beat could be heard in it.
+
+    A quarter of a lease: with beats every third, none is missed in a gap that counts.
+    """
+    return max(3 * tick_s(config), _shortest_s(config) / 4)
+
+
+def _shortest_s(config: Config) -> float:
+    return min(config.lease.lease_s, config.legacy.unfit_s)
 
 
 def problems(config: Config, document: Document) -> list[Problem]:

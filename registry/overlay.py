@@ -3,7 +3,6 @@
 Reads see the changes over the base; the base itself is untouched until `merge`.
 """
 
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -28,14 +27,10 @@ class Overlay(Generic[K, V]):
     def drop(self, key: K) -> None:
         self.top[key] = None
 
-    def items(self) -> Iterator[tuple[K, V]]:
-        """All that is there now. Safe against `put` and `drop` on the way."""
-        for key, value in list(self._base.items()):
-            if key not in self.top:
-                yield key, value
-        for key, changed in list(self.top.items()):
-            if changed is not None:
-                yield key, changed
+    def items(self) -> list[tuple[K, V]]:
+        """All that is there now; what is put or dropped later is not in it."""
+        kept = [(key, value) for key, value in self._base.items() if key not in self.top]
+        return kept + [(key, value) for key, value in self.top.items() if value is not None]
 
     def __len__(self) -> int:
         count = len(self._base)

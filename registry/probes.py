@@ -54,9 +54,9 @@ def _under(base: str, naming: frozenset[str]) -> list[Target]:
         parts = urlsplit(base)
     except ValueError:
         return []
-    if parts.query or parts.fragment or parts.username is not None or parts.password is not None:
+    if parts.username is not None or parts.password is not None:
         return []
-    if any(c <= " " or c == "\x7f" for c in base):
+    if any(c <= " " or c in "?#\x7f" for c in base):
         return []
     return [Target(base.rstrip("/") + "/health", naming)]
 
@@ -75,7 +75,8 @@ def counts(target: Target, answer: Answer) -> bool:
         said: Any = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
-    return isinstance(said, dict) and said.get("service") in target.naming
+    named = said.get("service") if isinstance(said, dict) else None
+    return isinstance(named, str) and named in target.naming
 
 
 def judge(target: Target, answer: Answer) -> Verdict:

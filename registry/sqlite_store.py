@@ -233,26 +233,35 @@ def _why_not(path: Path, error: Exception) -> str:
 def _read(db: sqlite3.Connection, path: Path) -> tuple[Stored, Meta]:
     """Lock the file for us alone, check all of it, then read all of it. Raises Damaged."""
     db.execute("PRAGMA locking_mode=EXCLUSIVE")
+    is_new = _is_new(db, path)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     db.execute("BEGIN IMMEDIATE")  # takes the lock that later ones keep
+    if is_new:
+        return _create(db, path)
+    verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise Damaged(str(verdict))
+    stored, meta = _rows(db)
+    db.execute("COMMIT")
+    return stored, meta
+
+
+def _is_new(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty. Raises before anything is changed in one that is not ours."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA:
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    if version == 0 and mark == 0 and db.execute("PRAGMA schema_version").fetchone()[0] == 0:
+        return True
+    if mark == APPLICATION_ID and version > SCHEMA:
         raise RefusalError(
             f"the state file {path} was written by a newer Creche "
             f"(its schema is {version}, this one knows {SCHEMA}).\n"
             f"  Start the newer version again, or move the file away: live services register again."
         )
-    if version == 0 and not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-        return _create(db, path)
-    verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise Damaged(str(verdict))
-    if version != SCHEMA or db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+    if mark != APPLICATION_ID or version != SCHEMA:
         raise Damaged("it is no registry's file")
-    stored, meta = _rows(db)
-    db.execute("COMMIT")
-    return stored, meta
+    return False
 
 
 def _create(db: sqlite3.Connection, path: Path) -> tuple[Stored, Meta]:

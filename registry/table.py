@@ -217,7 +217,8 @@ class Table:
             assert name in self.places.get(entry.address, ())
             assert entry.draining == (name in self.drained)
             assert 0 <= entry.record.revision <= self.revision
-            assert entry.view == changed(entry, Moment(0.0, entry.beat_wall)).view
+            concluded = changed(entry, Moment(0.0, entry.beat_wall)).view
+            assert is_same_view(entry.view, concluded), "its view is not what follows"
             life = entry.record.instance_id
             assert life is None or (name, life) not in self.retired, "a living life is retired"
         listed = [(where, name) for where, names in self.places.items() for name in names]
