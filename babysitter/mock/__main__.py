@@ -9,7 +9,7 @@ import sys
 from babysitter.mock.engine import Engine, log_to_stdout
 from babysitter.mock.serving import serve
 from babysitter.mock.settings import Settings, settings_from_args
-from common import daemon, tasks
+from common import daemon, logs, tasks
 from common.daemon import Daemon
 
 #: What a left-behind worker process does: nothing, in a session of its own, whatever it is told.
@@ -39,6 +39,7 @@ async def _exit_later(settings: Settings) -> None:
 def main() -> int:
     settings = settings_from_args(sys.argv[1:], os.environ.get("MOCK_API_KEY"))
 
+    logs.set_up("mock")
     for _ in range(settings.workers):
         subprocess.Popen([sys.executable, "-c", _WORKER], start_new_session=True)
 

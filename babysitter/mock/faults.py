@@ -10,71 +10,63 @@ A standing rule without `path` spares the control paths (/health, models, /metri
 looks well and serves badly, which is the fault that health checks miss.
 """
 
-from typing import Any, Literal, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Where = Literal["before", "head", "middle"]
 Cut = Literal["before", "head", "between", "event", "chunk", "middle"]
 ErrorShape = Literal["openai", "object", "detail", "html", "empty"]
 
 HEADER_PREFIX = b"x-mock-"
+_EARLY = r"^(1[0-9][0-9](\+1[0-9][0-9])*)?$"
+
+
+def _means(text: str, **limits: Any) -> Any:
+    return Meta(description=text, **limits)
+
+
+_Ms = Annotated[float, Meta(ge=0)]
+_Count = Annotated[int, Meta(ge=0)]
+_Status = Annotated[int, Meta(ge=200, le=599)]
+_Positive = Annotated[int, Meta(ge=1)]
 
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
-    """Field `delay_ms` is header `x-mock-delay-ms` and key `delay-ms`.
+    """Field `delay_ms` is header `x-mock-delay-ms` and key `delay-ms`. Described below, for --help.
 
-    `before` means no byte of answer yet, `head` after (or, for `cut`, inside) the head, `middle`
-    after `after` events or half of a plain body. Streams can be cut `between` events, inside an
-    `event`, or inside a `chunk` of the transfer coding.
+    Where: `before` means no byte of answer yet, `head` after (or, for `cut`, inside) the head,
+    `middle` after `after` events or half of a plain body. Streams can be cut `between` events,
+    inside an `event`, or inside a `chunk` of the transfer coding.
     """
 
-    delay_ms: float = 0.0
-    """before the first byte"""
-    status: int | None = None
-    """answer with this status instead, at once"""
-    retry_after: float | None = None
-    """seconds, as Retry-After on that answer"""
-    error_shape: ErrorShape = "openai"
-    hang: Where | None = None
-    """send nothing more, hold the connection"""
-    cut: Cut | None = None
-    """end the connection with a FIN"""
-    reset: Where | None = None
-    """end the connection with an RST"""
-    exit: Where | None = None
-    """end the whole process, at once, with status 1"""
-    after: int = 2
-    """how many events count as `middle`"""
-    dead: bool = False
-    """the same as hang=before"""
-    error_event: int | None = None
-    """the event with this index is an error, the last before [DONE]; 0 is the first"""
-    oversize_event: int | None = None
-    """one event of so many bytes, after `after` events"""
-    no_done: bool = False
-    """leave out [DONE], and the closing event of the other streams"""
-    comments: bool = False
-    """an SSE comment before each event"""
-    garbage_head: bool = False
-    endless_head: bool = False
-    two_answers: bool = False
-    """a second whole answer in the same write"""
-    early: str = ""
-    """1xx answers before the real one: 103 or 100,103"""
-    close_delimited: bool = False
-    """no length and no chunks: the answer ends with the connection"""
-    split_bytes: int | None = None
-    """write everything in pieces of so many bytes, a millisecond apart"""
-    slow_read: int | None = None
-    """read the request's body at so many bytes a second"""
-    drop_reused: bool = False
-    """close without a byte if the connection was used before (the keep-alive race)"""
-    silent_close: bool = False
-    """close after the answer without having said so"""
-    tokens: int | None = None
-    pace_ms: float | None = None
+    delay_ms: Annotated[_Ms, _means("wait before the first byte")] = 0.0
+    status: Annotated[_Status | None, _means("answer with this status at once")] = None
+    retry_after: Annotated[float | None, _means("seconds, as Retry-After of `status`")] = None
+    error_shape: Annotated[ErrorShape, _means("body of `status`")] = "openai"
+    hang: Annotated[Where | None, _means("send nothing more, hold the connection")] = None
+    cut: Annotated[Cut | None, _means("end the connection with a FIN")] = None
+    reset: Annotated[Where | None, _means("end the connection with an RST")] = None
+    exit: Annotated[Where | None, _means("end the whole process at once, status 1")] = None
+    after: Annotated[_Count, _means("events that come before `middle`")] = 2
+    dead: Annotated[bool, _means("the same as hang=before")] = False
+    error_event: Annotated[_Count | None, _means("this event is an error; 0 is the first")] = None
+    oversize_event: Annotated[_Positive | None, _means("one event of so many bytes")] = None
+    no_done: Annotated[bool, _means("leave out [DONE], or the stream's closing event")] = False
+    comments: Annotated[bool, _means("an SSE comment before each event")] = False
+    garbage_head: Annotated[bool, _means("bytes that are not HTTP, then a FIN")] = False
+    endless_head: Annotated[bool, _means("header lines without end")] = False
+    two_answers: Annotated[bool, _means("a second whole answer in the last write")] = False
+    early: Annotated[str, _means("1xx answers before: 103 or 100+103", pattern=_EARLY)] = ""
+    close_delimited: Annotated[bool, _means("no length: the connection's end ends it")] = False
+    split_bytes: Annotated[_Positive | None, _means("write in pieces of so many bytes")] = None
+    slow_read: Annotated[_Positive | None, _means("read bodies at so many bytes/s")] = None
+    drop_reused: Annotated[bool, _means("close used connections without a byte")] = False
+    silent_close: Annotated[bool, _means("close after the answer, unannounced")] = False
+    tokens: Annotated[_Count | None, _means("tokens of this answer")] = None
+    pace_ms: Annotated[_Ms | None, _means("time between this answer's events")] = None
 
 
 NO_FAULTS = Faults()
@@ -101,12 +93,9 @@ def faults_from_headers(pairs: list[tuple[bytes, bytes]]) -> Faults:
 def rule_from_flag(text: str) -> Rule:
     """Of `key=value,key=value`; a key alone means true. Raises ValueError with a sentence."""
     table: dict[str, Any] = {}
-    for part in text.split(","):
+    for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
-        if part and not key.isdigit():
-            table[key.strip()] = value.strip() or "true"
-        elif table:  # early=100,103
-            table["early"] = f"{table.get('early', '')},{part}"
+        table[key.strip()] = value.strip() or "true"
     return rule_from_table(table)
 
 
@@ -170,6 +159,15 @@ class Standing:
 _NAMES = tuple(Faults.__struct_encode_fields__)
 
 
+def described() -> Iterator[tuple[str, str]]:
+    """Each fault's name, and what it does with the values it takes: for --help and the docs."""
+    schema = msgspec.json.schema(Faults)["$defs"]["Faults"]["properties"]
+    for name, entry in schema.items():
+        options = [value for one in entry.get("anyOf", [entry]) for value in one.get("enum", [])]
+        places = f" ({', '.join(map(str, filter(None, options)))})" if options else ""
+        yield name, entry.get("description", "") + places
+
+
 def _faults(table: dict[str, Any]) -> Faults:
     spelled = {key.replace("_", "-"): value for key, value in table.items()}
     for key in spelled:
@@ -178,5 +176,8 @@ def _faults(table: dict[str, Any]) -> Faults:
     try:
         found = msgspec.convert(spelled, Faults, strict=False)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{error}; places are {', '.join(get_args(Cut))}") from None
+        text, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        choice = dict(described()).get(name, "").partition(" (")[2]
+        raise ValueError(f"{name}: {text}{' of ' + choice[:-1] if choice else ''}") from None
     return msgspec.structs.replace(found, hang="before") if found.dead else found

@@ -76,7 +76,7 @@ def _played(answer: Answer, faults: Faults, framing: Framing) -> Iterator[Action
     if (end := _end_at("before", faults)) or faults.cut == "before":
         yield end or End.CLOSE
         return
-    for status in filter(None, faults.early.split(",")):
+    for status in filter(None, faults.early.split("+")):
         yield _status_line(int(status)) + b"x-early: 1\r\n\r\n"
     if faults.garbage_head:
         yield b"\x16\x03\x01 this is not HTTP\r\n\r\n"

@@ -1,11 +1,12 @@
 """What a mock engine is told at its start. Every flag is a field, with the same name."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from babysitter.mock.faults import Rule, rule_from_flag
+from babysitter.mock.faults import Rule, described, rule_from_flag
 from common.cli import Parser
 
 #: What a request may hold. Above it the answer is 413: a rehearsal should not eat the host.
@@ -37,12 +38,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     quiet: bool = False
 
 
+_EPILOG = """\
+environment:
+  MOCK_API_KEY     the same as --api-key-file, the key itself
+
+operating, on its own port:
+  GET  /mock/stats    what it saw: requests, in flight, queued, departures with their times
+  POST /mock/reset    counts to zero, faults as they were at the start
+  POST /mock/faults   standing faults from now on: {"status": 500, "times": 3}, or [] for none
+
+faults: for one request as a header (x-mock-delay-ms: 300), standing with --fault or /mock/faults.
+A standing one may have path=, model= and times= beside it; without path it spares /health, models
+and metrics. More in docs/mock-engine.md.
+"""
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m babysitter.mock",
         description="An OpenAI-compatible engine without a model, with every fault on demand.",
-        epilog="Faults, headers and /mock/ paths: docs/mock-engine.md. "
-        "The key may also come in the environment as MOCK_API_KEY.",
+        epilog=_EPILOG + "\n".join(f"  {name:16} {text}" for name, text in described()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")

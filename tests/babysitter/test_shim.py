@@ -305,7 +305,7 @@ async def test_an_end_is_told_when_the_shim_has_left_too(shims: Bench) -> None:
     kept = proc(handle.shim_pid)
     await exit_of(handle)
     await until_gone(kept, 10)
-    assert handle.lost
+    await until(lambda: handle.lost)
     found = await adopt(shims.folder(), shims.runtime)
     assert isinstance(found, EngineExit)
     assert found.code == 9
@@ -378,6 +378,7 @@ async def test_a_killed_shims_survivors_end_and_a_parallel_fleets_engine_lives(
 
 async def test_a_shim_killed_while_nobody_looked_is_told_and_swept(shims: Bench) -> None:
     handle = await shims.launch(FOREVER)
+    await said(handle, "up")  # later it would find nobody to read it
     await handle.close()
     kept = proc(handle.shim_pid)
     os.kill(handle.shim_pid, signal.SIGKILL)
