@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from babysitter import procfs, shim
+from babysitter import procfs, shim, shim_control
 from babysitter.logtail import tail
 from babysitter.processes import until_gone
 from babysitter.shim_client import (
@@ -506,6 +507,20 @@ async def test_clients_that_misbehave_hurt_only_themselves(shims: Bench) -> None
     await said(handle, "up")
     await handle.kill()
     await handle.release()
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "heard"), [(1000, 1000, True), (0, 1000, True), (1001, 1000, False)]
+)
+def test_only_its_own_user_and_root_are_heard(
+    peer: int, own: int, heard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Peer:
+        def getsockopt(self, *_: int) -> bytes:
+            return struct.pack("3i", 4711, peer, 100)
+
+    monkeypatch.setattr(os, "geteuid", lambda: own)
+    assert shim_control._may_talk(Peer()) is heard  # type: ignore[arg-type]
 
 
 async def test_more_clients_than_fit_are_turned_away(shims: Bench) -> None:
