@@ -104,13 +104,19 @@ async def test_an_engine_that_ignores_term_is_killed_after_its_grace(shims: Benc
 
 
 async def test_a_group_keeps_its_grace_when_its_leader_ends_at_once(shims: Bench) -> None:
-    server = "import signal,time\ndef bye(*_): print('bye'); raise SystemExit\n" + (
-        "signal.signal(signal.SIGTERM, bye); print('up'); signal.pause(); time.sleep(60)"
+    server = (
+        "import signal\ndef bye(*_): print('bye'); raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None); signal.signal(signal.SIGUSR1, bye)\n"
+        "print('up', os.getpid())\nwhile True: signal.pause()"
     )
     leader = f"import subprocess, signal; subprocess.Popen({python(server)!r}); signal.pause()"
     handle = await shims.launch(leader)
-    await said(handle, "up")
-    assert (await handle.stop(grace_s=20)).signal == "SIGTERM"
+    member = int((await said(handle, "up")).split()[1])
+    stopping = asyncio.gather(handle.stop(grace_s=60))
+    assert (await exit_of(handle)).signal == "SIGTERM"
+    assert "bye" not in await handle.tail(10)  # an answer later than its first look around
+    os.kill(member, signal.SIGUSR1)
+    assert (await stopping)[0].signal == "SIGTERM"
     assert "bye" in await handle.tail(10)
     await handle.release()
 
