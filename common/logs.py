@@ -13,7 +13,7 @@ import structlog
 from msgspec.json import Encoder
 from structlog.typing import EventDict, WrappedLogger
 
-from common.redact import redact
+from common.redact import HIDDEN, is_secret_name, redact
 
 _FIRST = ("ts", "level", "daemon", "logger", "event")
 _encoder = Encoder(enc_hook=str)
@@ -120,20 +120,15 @@ def _hidden(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {str(k): _hidden_field(str(k), v) for k, v in value.items()}
+        return {
+            redact(str(key)): HIDDEN if item and is_secret_name(str(key)) else _hidden(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_hidden(one) for one in value]
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return redact(str(value))
-
-
-def _hidden_field(key: str, value: Any) -> Any:
-    if isinstance(value, str) and redact(f"{key}={value}") != redact(f"x={value}").replace(
-        "x=", f"{key}=", 1
-    ):
-        return "[hidden]"
-    return _hidden(value)
 
 
 def _text(event: dict[str, Any]) -> str:

@@ -11,27 +11,21 @@ HIDDEN = "[hidden]"
 #: Shorter values are too likely to be ordinary words; a token file refuses them.
 SECRET_LENGTH_MIN = 8
 
-# `Bearer x`, `Basic x`; `authorization: anything`, `api_key=…`, `"token": "…"`; sk-… keys;
-# user:password@ in URLs. The value of a named field runs to a quote, comma, space or end.
+_NAMED = r"(?:proxy-)?authorization|x-api-key|[\w-]*api[_-]?key|(?:set-)?cookie"
+_SECRETIVE = r"[\w-]*(?:token|secret|password|passwd|_key)"
+# After a name: a colon or equals sign, maybe quoted (also as Python or JSON escape it).
+_IS = r"\\?[\"']?\s*[:=]\s*(?:b?\\?[\"'])?"
+_VALUE = r"[^\s\"',;\\}&]"
+
+# `authorization: anything`, `api_key=…`, `"token": "…"`, `Bearer x`, sk-… keys, user:pass@ in URLs.
 _SHAPES = (
-    (re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[A-Za-z0-9._~+/=\-]+"), rf"\1\2{HIDDEN}"),
-    (
-        re.compile(
-            r"(?i)((?:proxy-)?authorization|x-api-key|api[_-]?key|cookie)"
-            r"(\\?[\"']?\s*[:=]\s*(?:b?\\?[\"'])?)(?!(?:bearer|basic)\s)[^\s\"',;\\}]+"
-        ),
-        rf"\1\2{HIDDEN}",
-    ),
-    (
-        re.compile(
-            r"(?i)([\w-]*(?:token|secret|password|passwd|_key))"
-            r"(\\?[\"']?\s*[:=]\s*(?:b?\\?[\"'])?)(?!\d+\b)[^\s\"',;\\}&]{8,}"
-        ),
-        rf"\1\2{HIDDEN}",
-    ),
+    (re.compile(rf"(?i)({_NAMED})({_IS})((?:bearer|basic)\s+)?{_VALUE}+"), rf"\1\2\3{HIDDEN}"),
+    (re.compile(rf"(?i)({_SECRETIVE})({_IS})(?!\d+\b){_VALUE}{{8,}}"), rf"\1\2{HIDDEN}"),
+    (re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[A-Za-z0-9._~+/=\-]{8,}"), rf"\1\2{HIDDEN}"),
     (re.compile(r"\bsk-[A-Za-z0-9_\-]{8,}"), HIDDEN),
     (re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@"), rf"\1{HIDDEN}@"),
 )
+_SECRET_NAME = re.compile(rf"(?i)(?:{_NAMED}|[\w-]*(?:token|secret|password|passwd|private_key))")
 
 
 class Secrets:
@@ -62,6 +56,11 @@ def hide_shapes(text: str) -> str:
     for shape, instead in _SHAPES:
         text = shape.sub(instead, text)
     return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field called `name` holds a credential, whatever it looks like."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 #: This process's secrets: `auth` and config readers add to it, `logs` hides them.
