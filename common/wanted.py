@@ -59,12 +59,12 @@ def _plural(text: str) -> str:
 def _bounds(metas: tuple[Meta, ...]) -> str:
     said: list[str] = []
     for meta in metas:
+        said += [f"above {meta.gt}"] if meta.gt is not None else []
         if meta.ge is not None and meta.le is not None:
             said.append(f"from {meta.ge} to {meta.le}")
         else:
             said += [f"of at least {meta.ge}"] if meta.ge is not None else []
             said += [f"of at most {meta.le}"] if meta.le is not None else []
-        said += [f"above {meta.gt}"] if meta.gt is not None else []
         said += [f"below {meta.lt}"] if meta.lt is not None else []
         said += [f"that is a multiple of {meta.multiple_of}"] if meta.multiple_of else []
         said += [f"like {meta.pattern}"] if meta.pattern is not None else []

@@ -168,12 +168,11 @@ async def test_structs_travel_as_json(start: Serve) -> None:
 )
 async def test_a_bad_body_is_a_400_that_says_why(start: Serve, body: bytes, says: str) -> None:
     server = await start()
-    async with http.client() as client:
-        async with client.post(f"{server.url}/beat", data=body) as answer:
-            assert answer.status == 400
-            said = await answer.json()
-            assert says in said["error"]
-            assert said["code"] == "invalid"
+    async with http.client() as client, client.post(f"{server.url}/beat", data=body) as answer:
+        assert answer.status == 400
+        said = await answer.json()
+        assert says in said["error"]
+        assert said["code"] == "invalid"
 
 
 async def test_a_body_over_the_limit_is_413_however_it_is_framed(start: Serve) -> None:

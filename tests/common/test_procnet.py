@@ -9,7 +9,7 @@ import pytest
 
 from common import procnet
 
-HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  inode\n"
 LITTLE = struct.pack("=I", 1) == b"\x01\0\0\0"
 
 
@@ -22,7 +22,8 @@ def fake_proc(folder: Path, tcp: str, tcp6: str = "") -> Path:
 
 
 def line(local: str, state: str = "0A", uid: int = 0, inode: int = 7) -> str:
-    return f"   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0 100 0\n"
+    queues = "00000000:00000000 00:00000000 00000000"
+    return f"   0: {local} 00000000:0000 {state} {queues}  {uid}        0 {inode} 1 0 100 0\n"
 
 
 def test_our_own_listener_is_found_with_its_inode() -> None:
@@ -45,9 +46,11 @@ def test_ipv6_listeners_are_found_too() -> None:
 
 
 def test_a_connection_is_no_listener() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        with socket.create_connection(one.getsockname()) as client:
-            assert procnet.port_inodes(client.getsockname()[1]) == set()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_connection(one.getsockname()) as client,
+    ):
+        assert procnet.port_inodes(client.getsockname()[1]) == set()
 
 
 @pytest.mark.skipif(not LITTLE, reason="the sample is from a little-endian machine")

@@ -204,7 +204,7 @@ class Processes:
         return found
 
     def close(self) -> None:
-        """End everything: SIGTERM to each started process, newest first, then SIGKILL to the rest."""
+        """End everything: SIGTERM to what was started, newest first, then SIGKILL to the rest."""
         for process in reversed(self.all):
             process.terminate()
         deadline = time.monotonic() + 5.0
