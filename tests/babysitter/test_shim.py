@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from babysitter import procfs, shim, shim_control
 from babysitter.logtail import tail
@@ -252,6 +253,20 @@ def test_the_shim_needs_nothing_but_the_standard_library() -> None:
     assert not {"asyncio", "threading", "subprocess", "ssl", "msgspec"} & set(told)
 
 
+def test_a_life_runs_on_uvloop_too(tmp_path: Path) -> None:
+    async def life() -> None:
+        async with bench(tmp_path) as shims:
+            handle = await shims.launch(FOREVER)
+            await said(handle, "up")
+            await handle.close()
+            again = await adopt(shims.folder(), shims.runtime)
+            assert isinstance(again, ShimHandle)
+            assert (await again.stop(10)).signal == "SIGTERM"
+            await again.release()
+
+    uvloop.run(life())
+
+
 # ── adoption ───────────────────────────────────────────────────────────────────────────────────
 
 #: A babysitter that launches an engine, says so, and does no more.
@@ -370,6 +385,7 @@ async def test_a_killed_shims_survivors_end_and_a_parallel_fleets_engine_lives(
     other = await shims.launch(FOREVER, "other")
     handle = await shims.launch(DAEMON + FOREVER)
     await said(handle, "up")
+    await said(handle, "daemon")  # who prints once the shim is gone ends by that
     os.kill(handle.shim_pid, signal.SIGKILL)
     ended = await exit_of(handle)
     assert (ended.lost, ended.cause, handle.lost) == (True, "shim lost", True)
