@@ -14,6 +14,7 @@ class Overlay(Generic[K, V]):
 
     def __init__(self, base: dict[K, V]) -> None:
         self._base = base
+        self._count = len(base)
         self.top: dict[K, V | None] = {}
 
     def get(self, key: K) -> V | None:
@@ -22,9 +23,11 @@ class Overlay(Generic[K, V]):
         return self._base.get(key)
 
     def put(self, key: K, value: V) -> None:
+        self._count += self.get(key) is None
         self.top[key] = value
 
     def drop(self, key: K) -> None:
+        self._count -= self.get(key) is not None
         self.top[key] = None
 
     def items(self) -> list[tuple[K, V]]:
@@ -33,10 +36,7 @@ class Overlay(Generic[K, V]):
         return kept + [(key, value) for key, value in self.top.items() if value is not None]
 
     def __len__(self) -> int:
-        count = len(self._base)
-        for key, changed in self.top.items():
-            count += (changed is not None) - (key in self._base)
-        return count
+        return self._count
 
     def merge(self) -> None:
         """Make it true."""

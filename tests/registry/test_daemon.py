@@ -1,0 +1,257 @@
+"""The real process: killed, frozen, given bad files; what it acknowledged is there."""
+
+import asyncio
+import json
+import random
+import signal
+import sqlite3
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.registry.running import Watch, body_of
+from tests.support.fleet import Fleet, Part, ask
+from tests.support.until import until, until_sync
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Any:
+    with Fleet(tmp_path) as made:
+        yield made
+
+
+def state_file(part: Part) -> Path:
+    return part.fleet.folder / "state" / "registry" / "registry.db"
+
+
+class Registrar(threading.Thread):
+    """Registers, drains and deletes as fast as it can, and keeps a ledger of what was acknowledged.
+
+    What got no answer may or may not be there: it is in doubt, until it is asked for again.
+    """
+
+    def __init__(self, url: str, number: int) -> None:
+        super().__init__()
+        self.url = url
+        self.number = number
+        self.present: dict[str, dict[str, Any]] = {}
+        self.absent: set[str] = set()
+        self.in_doubt: set[str] = set()
+        self.drained: set[str] = set()
+
+    def run(self) -> None:
+        dice = random.Random(self.number)
+        count = 0
+        while True:
+            name = f"r{self.number}-{count}"
+            host = f"127.0.1.{self.number}"
+            body = body_of(name, 1 + count, host=host, lease_s=1, instance_id=name)
+            count += 1
+            self.in_doubt.add(name)
+            try:
+                status, said = ask(self.url + "/services", body)
+                assert status == 201, said
+                self.present[name] = said["service"]
+                self.in_doubt.discard(name)
+                if dice.random() < 0.3:
+                    self.in_doubt.add(name)
+                    status, _ = ask(f"{self.url}/services/{name}/drain", {})
+                    assert status == 200
+                    self.drained.add(name)
+                    self.in_doubt.discard(name)
+            except OSError:
+                return
+
+
+def test_every_acknowledged_registration_survives_kill_9_at_any_moment(fleet: Fleet) -> None:
+    registry = fleet.registry(lease={"lease_s": 600})
+    dice = random.Random(9)
+    present: dict[str, dict[str, Any]] = {}
+    drained: set[str] = set()
+    in_doubt: set[str] = set()
+    revision = 0
+    epoch = registry.get("/health")["epoch"]
+    for round in range(5):
+        crowd = [Registrar(registry.url, round * 4 + n) for n in range(4)]
+        for one in crowd:
+            one.start()
+        until_sync(lambda: any(len(one.present) >= 3 for one in crowd))  # noqa: B023
+        threading.Event().wait(dice.random() * 0.5)  # the random moment itself
+        registry.kill9()
+        for one in crowd:
+            one.join(30)
+            assert not one.is_alive()
+            present |= one.present
+            drained |= one.drained
+            in_doubt |= one.in_doubt
+        registry.start()
+        listed = registry.get("/services")
+        found = {one["name"]: one for one in listed["services"]}
+        assert present.keys() <= found.keys()
+        assert found.keys() <= present.keys() | in_doubt
+        assert {name for name in found if found[name]["draining"]} >= drained
+        for name, wanted in present.items():
+            for field in ("host", "port", "url", "instance_id", "lease_s", "metadata"):
+                assert found[name][field] == wanted[field]
+            assert found[name]["is_healthy"] or found[name]["draining"]
+        assert listed["revision"] >= max([revision, *(one["revision"] for one in found.values())])
+        revision = listed["revision"]
+        assert registry.get("/health")["epoch"] == epoch
+    assert len(present) > 50
+
+
+def test_a_damaged_file_is_set_aside_with_a_clear_message(fleet: Fleet) -> None:
+    registry = fleet.registry()
+    ask(registry.url + "/services", body_of("a", 8100))
+    epoch = registry.get("/health")["epoch"]
+    registry.stop()
+    file = state_file(registry)
+    raw = file.read_bytes()
+    file.write_bytes(raw[:3000] + b"\0" * 3000 + raw[6000:])
+    registry.start()
+    assert registry.get("/services")["services"] == []
+    assert registry.get("/health")["epoch"] != epoch
+    said = registry.process.log
+    assert "the state file is damaged and was set aside" in said
+    assert "live services register again within one beat" in said
+    (aside,) = file.parent.glob("registry.db.damaged-*")
+    assert str(aside) in said
+
+
+def test_a_newer_schema_is_refused_and_says_what_to_do(fleet: Fleet) -> None:
+    registry = fleet.registry()
+    registry.stop()
+    with sqlite3.connect(state_file(registry)) as db:
+        db.execute("PRAGMA user_version=7")
+    db.close()
+    registry.start(ready=None)
+    assert registry.process.wait() == 1
+    said = registry.process.log
+    assert "creche-registry: refusing to start: the state file" in said
+    assert "written by a newer Creche (its schema is 7, this one knows 1)" in said
+    assert "Traceback" not in said
+
+
+def test_a_second_registry_on_the_same_state_refuses_to_start(fleet: Fleet) -> None:
+    registry = fleet.registry()
+    folder = str(state_file(registry).parent)
+    other = fleet._part("other", "registry", {"state_dir": folder}, start=False)
+    other.start(ready=None)
+    assert other.process.wait() == 1
+    assert "in use by another registry" in other.process.log
+    assert registry.get("/health")["status"] == "healthy"
+
+
+def test_a_taken_port_is_told_with_its_owner(fleet: Fleet) -> None:
+    registry = fleet.registry()
+    other = fleet._part("other", "registry", {"listen": f"127.0.0.1:{registry.port}"}, start=False)
+    other.start(ready=None)
+    assert other.process.wait() == 1
+    assert f"port {registry.port} is taken by" in other.process.log
+
+
+async def test_after_a_restart_a_watch_gets_a_reset_of_the_same_epoch(fleet: Fleet) -> None:
+    registry = await asyncio.to_thread(fleet.registry)
+    await asyncio.to_thread(ask, registry.url + "/services", body_of("a", 8100))
+    async with aiohttp.ClientSession() as session:
+        async with Watch(session, registry.url) as watch:
+            first = await watch.until("synced")
+            await asyncio.to_thread(ask, registry.url + "/services", body_of("b", 8200))
+            live = await watch.next()
+            await asyncio.to_thread(registry.kill9)
+        await asyncio.to_thread(registry.start)
+        async with Watch(session, registry.url, first[-1][1]) as watch:
+            behind = await watch.until("synced")
+        assert behind[0][:2] == ("reset", None)
+        assert behind[0][2] == first[0][2]
+        assert [data["name"] for name, _, data in behind if name == "put"] == ["a", "b"]
+        assert behind[-1][1] == live[1]
+        async with Watch(session, registry.url, live[1]) as watch:  # it missed nothing
+            assert [name for name, _, _ in await watch.until("synced")] == ["synced"]
+
+
+async def test_a_frozen_registry_lets_nobody_lapse_for_the_time_it_missed(fleet: Fleet) -> None:
+    registry = await asyncio.to_thread(fleet.registry, lease={"beat_s": 0.5, "lease_s": 2})
+    for number in range(3):
+        body = body_of(f"s{number}", 8100 + number, lease_s=1, instance_id="x")
+        await asyncio.to_thread(ask, registry.url + "/services", body)
+    async with aiohttp.ClientSession() as session, Watch(session, registry.url) as watch:
+        await watch.until("synced")
+        registry.process.signal(signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        # longer than lease and removal together would be five leases; two are enough to lapse
+        await until(lambda: time.monotonic() - frozen_at > 4.0)
+        registry.process.signal(signal.SIGCONT)
+        listed = await asyncio.to_thread(registry.get, "/services")
+        assert [one["is_healthy"] for one in listed["services"]] == [True] * 3
+        name, _, data = await watch.next()
+        assert (name, data["is_healthy"]) == ("put", False)
+        assert time.monotonic() - frozen_at > 4.0
+
+
+def test_sigterm_ends_it_at_once_and_leaves_a_clean_file(fleet: Fleet) -> None:
+    registry = fleet.registry()
+    ask(registry.url + "/services", body_of("a", 8100))
+    started = time.monotonic()
+    assert registry.stop() == 0
+    assert time.monotonic() - started < 3.0
+    assert [one.name for one in state_file(registry).parent.iterdir()] == ["registry.db"]
+    registry.start()
+    assert [one["name"] for one in registry.get("/services")["services"]] == ["a"]
+
+
+def test_check_prints_faults_or_ok(fleet: Fleet, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text("")
+    bad.write_text("[lease]\nbeat_s = 10\n")
+    fine = fleet.processes.python("-m", "registry", "check", good)
+    assert fine.wait() == 0
+    assert fine.log == "ok   listen 127.0.0.1:18000, SQLite, beat 5 s, lease 15 s\n"
+    faulty = fleet.processes.python("-m", "registry", "check", bad)
+    assert faulty.wait() == 1
+    assert "bad.toml:2:10" in faulty.log
+    assert "a beat every 10 s is too rare" in faulty.log
+
+
+def test_the_documented_examples_are_what_it_answers(fleet: Fleet) -> None:
+    """docs/api-registry.md: each request is sent, its answer's shape compared."""
+    registry = fleet.registry()
+    text = (Path(__file__).parents[2] / "docs" / "api-registry.md").read_text()
+    checked = 0
+    for block in text.split("```http\n")[1:]:
+        request, _, answer = block.partition("```")[0].partition("\n\n---\n")
+        head, _, body = request.partition("\n\n")
+        method, path = head.splitlines()[0].split()[:2]
+        status_line, _, wanted = answer.partition("\n\n")
+        status, said = call(registry.url, method, path, body.encode() or None)
+        assert status == int(status_line.split()[0]), (head, said)
+        assert keys(said) == keys(json.loads(wanted)), (head, said)
+        checked += 1
+    assert checked >= 10
+
+
+def call(url: str, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+    request = urllib.request.Request(url + path, body, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.loads(refusal.read())
+
+
+def keys(value: Any) -> Any:
+    """The shape of a JSON value, without metadata's own keys."""
+    if isinstance(value, dict):
+        return {k: None if k == "metadata" else keys(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [keys(value[0])] if value else []
+    return None
