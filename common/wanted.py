@@ -2,22 +2,22 @@
 
 import difflib
 from collections.abc import Mapping
-from datetime import date, datetime, time
 from typing import Any, get_args
 
 from msgspec import Meta, UnsetType
 
 from common.hints import LISTS, choices_of, is_struct, members_of, origin, strip
 
+#: By name: dates only pass through here, and decisions import no clock.
 _KIND = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    datetime: "a date with a time",
-    date: "a date",
-    time: "a time",
-    type(None): "nothing",
+    "bool": "true or false",
+    "int": "an integer",
+    "float": "a number",
+    "str": "a string",
+    "datetime": "a date with a time",
+    "date": "a date",
+    "time": "a time",
+    "NoneType": "nothing",
 }
 
 
@@ -45,7 +45,8 @@ def _plain(bare: Any) -> str:
         return f"an array of {_plural(of(arguments[0]))}" if arguments else "an array"
     if origin(bare) in {dict, Mapping} or is_struct(bare):
         return "a table"
-    return _KIND.get(bare, getattr(bare, "__name__", str(bare)))
+    name = getattr(bare, "__name__", str(bare))
+    return _KIND.get(name, name)
 
 
 def _plural(text: str) -> str:
@@ -100,7 +101,8 @@ def found(value: Any) -> str:
         return "a table"
     if isinstance(value, list):
         return "an array" if value else "an empty array"
-    kind = _KIND.get(type(value), type(value).__name__)
+    name = type(value).__name__
+    kind = _KIND.get(name, name)
     return f"{kind}, {show(value)}" if isinstance(value, (str, int, float)) else kind
 
 

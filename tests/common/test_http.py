@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from common import http, listen, logs
 from common.address import Address
 from common.http import HttpError, Server
+from tests.support.until import until
 
 TOKEN = "correct-horse-battery"
 
@@ -148,11 +149,11 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 async def test_structs_travel_as_json(start: Serve) -> None:
     server = await start()
-    async with http.client() as client:
-        async with client.post(f"{server.url}/beat", json=Beat("running", {"q": 1.5})) as answer:
-            assert answer.status == 200
-            assert answer.content_type == "application/json"
-            assert msgspec.json.decode(await answer.read(), type=Beat).load == {"q": 1.5}
+    body = Beat("running", {"q": 1.5})
+    async with http.client() as client, client.post(f"{server.url}/beat", json=body) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "application/json"
+        assert msgspec.json.decode(await answer.read(), type=Beat).load == {"q": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -249,9 +250,8 @@ async def test_a_token_is_wanted_everywhere_but_on_open_paths(start: Serve) -> N
             assert answer.status == 401
         async with anyone.get(f"{server.url}//health") as answer:
             assert answer.status == 401
-    async with http.client(token=TOKEN) as trusted:
-        async with trusted.get(f"{server.url}/refuses") as answer:
-            assert answer.status == 409
+    async with http.client(token=TOKEN) as trusted, trusted.get(f"{server.url}/refuses") as answer:
+        assert answer.status == 409
 
 
 # How long a head may take.
@@ -355,9 +355,7 @@ async def test_connections_beyond_the_limit_get_503(start: Serve) -> None:
     assert b" 503 " in await extra.rest()
     held[0].writer.close()
     await held[0].writer.wait_closed()
-    async with asyncio.timeout(5):
-        while server.connections > 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: server.connections == 1)
     again = await Raw.to(server)
     again.send(GET)
     assert b" 200 " in await again.answer()
@@ -372,9 +370,7 @@ async def test_a_client_that_leaves_cancels_its_handler(start: Serve) -> None:
     raw.send(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.wait_for(app[STARTED].wait(), 5)
     raw.writer.close()
-    async with asyncio.timeout(5):
-        while server.connections:
-            await asyncio.sleep(0.01)
+    await until(lambda: server.connections == 0)
 
 
 async def test_closing_lets_answers_in_progress_end(start: Serve) -> None:

@@ -38,7 +38,7 @@ def test_then_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RefusalError, match="cannot be made: .*\n  Set  state_dir"):
+    with pytest.raises(RefusalError, match=r"cannot be made: .*\n  Set  state_dir"):
         paths.state_dir("registry", str(tmp_path / "file" / "x"))
 
 

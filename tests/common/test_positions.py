@@ -33,7 +33,7 @@ def get(value: Any, path: Path) -> Any:
 
 
 def check(text: str) -> dict[Path, Position]:
-    """Agrees with tomllib on the paths; keys' and one-line values' spans read back as themselves."""
+    """Agrees with tomllib on the paths; spans of keys and one-line values read back as such."""
     data = tomllib.loads(text)
     found = positions(text)
     assert set(found) == paths(data)
@@ -127,7 +127,10 @@ def test_a_header_may_stand_before_its_parent() -> None:
 
 def test_strings_do_not_confuse_it() -> None:
     found = check(
-        'a = """\n[x]\n"quoted"" \\""" = # no comment\n"""""\nb = \'\'\'\n]\\\'\'\'\'\nc = "\\"#"\nd = \'\\\'\n'
+        'a = """\n[x]\n"quoted"" \\""" = # no comment\n"""""\n'
+        "b = '''\n]\\''''\n"
+        'c = "\\"#"\n'
+        "d = '\\'\n"
     )
     assert at(found, "b") == (5, 1, 1)
     assert at(found, "c") == (7, 1, 1)
