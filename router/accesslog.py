@@ -105,6 +105,8 @@ def console(plan: Plan, end: End, time: str) -> str:
         who = plan.service
     else:
         who = f"{plan.model} → {plan.service}"
+    if not who.isprintable():  # a client chose these characters, and a terminal would obey them
+        who = "".join(char if char.isprintable() else "?" for char in who)
     parts = [f"{time}  {word:<4} {who:<36}", _duration(end.ended - plan.started)]
     if end.outcome is not Outcome.OK:
         parts.append(str(end.status))

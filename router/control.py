@@ -118,8 +118,10 @@ async def _elsewhere(request: web.Request) -> web.Response:
 
 
 async def _close_after(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)
     if response.status != 101:
         response.force_close()
+        response.headers["Connection"] = "close"
 
 
 def _guard(token: str | None, plain: bool) -> Middleware:

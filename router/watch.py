@@ -10,11 +10,12 @@ in the same turn of the loop that read them.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from aiohttp_sse_client.client import EventSource, MessageEvent
+from aiohttp_sse_client.client import READY_STATE_CLOSED, EventSource, MessageEvent
 from msgspec import DecodeError, ValidationError, json
 
 from common import clock, logs
@@ -48,14 +49,6 @@ _delete = json.Decoder(WatchDelete).decode
 _load = json.Decoder(WatchLoad).decode
 
 
-class _Ended(ConnectionError):
-    """The stream ended, or the connection failed."""
-
-
-def _raise_ended() -> None:
-    raise _Ended("the stream ended")
-
-
 @dataclass
 class Link:
     """How the watch stands, for /health and the logs."""
@@ -80,12 +73,15 @@ class Watch:
     ) -> None:
         self.link = Link(url=registries[0] if registries else "")
         self.synced = asyncio.Event()
+        # It logs every failed connect as an error; we say once that the registry is away.
+        logging.getLogger("aiohttp_sse_client").setLevel(logging.CRITICAL)
         self._registries = [url.rstrip("/") for url in registries]
         self._session = session
         self._fleet = fleet
         self._apply = apply
         self._reported = reported
         self._dice = dice
+        self._said_away = False
         self._pending: list[Changes] = []
         self._flush: asyncio.Handle | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -110,7 +106,6 @@ class Watch:
                     await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
                     backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
         finally:
-            self._down("stopped")
             for timer in (self._flush, self._expiry):
                 if timer is not None:
                     timer.cancel()
@@ -128,11 +123,17 @@ class Watch:
         headers = {}
         if self._fleet.last_event_id is not None:
             headers["Last-Event-ID"] = self._fleet.last_event_id
+
+        def ended() -> None:
+            # Also called when a connect fails; then it is closed, and raises what is true itself.
+            if source.ready_state != READY_STATE_CLOSED:
+                raise ConnectionError("the stream ended")
+
         source = EventSource(
             f"{url}/watch",
             session=self._session,
             max_connect_retry=0,
-            on_error=_raise_ended,
+            on_error=ended,
             headers=headers,
             allow_redirects=False,
             read_bufsize=LINE_BYTES_MAX,
@@ -142,7 +143,7 @@ class Watch:
         synced = False
         try:
             async with source:
-                self.link.url = url
+                self.link = Link(False, url, "connected, no table yet")
                 async for event in source:
                     synced = self._event(url, event) or synced
         except (ClientError, OSError, TimeoutError, ValueError) as error:
@@ -235,13 +236,14 @@ class Watch:
         self.synced.set()
 
     def _down(self, why: str) -> None:
-        if self.link.connected:
+        if self.link.connected or not self._said_away:
             _log.warning(
-                "registry lost: serving what is known",
+                "registry away: serving what is known",
                 url=self.link.url,
                 why=why,
                 services=len(self._fleet.records),
             )
+        self._said_away = True
         self.link = Link(False, self.link.url, why)
 
     def _note_epoch(self, url: str, epoch: str) -> None:

@@ -5,6 +5,7 @@ Both cost a request one addition or one append; the rest is done when somebody a
 
 from bisect import bisect_right
 from collections import deque
+from math import fsum
 
 SECONDS = 60
 #: Enough for a 99th percentile, few enough to sort when asked.
@@ -50,7 +51,7 @@ class Samples(deque[float]):
         return ordered[max(int(rank), 1) - 1]
 
     def mean(self) -> float | None:
-        return sum(self) / len(self) if self else None
+        return round(fsum(self) / len(self), 9) if self else None
 
 
 #: Upper bounds in seconds: from a cached embedding to a long generation.

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from common.config import decode, load, read
+from common.errors import RefusalError
+from router import access, check
+from router.config import Config
+
+DOCUMENTED = Path(__file__).parents[2] / "configs" / "router.toml"
+
+
+def problems(text: str) -> list[str]:
+    config, document = read(text, Config, "router.toml")
+    return [str(one) for one in check.problems(config, document)]
+
+
+def test_an_empty_file_is_valid() -> None:
+    assert problems("") == []
+    assert decode("", Config) == Config()
+
+
+def test_the_documented_file_says_every_key_and_its_default() -> None:
+    assert load(DOCUMENTED, Config) == Config()
+    text = DOCUMENTED.read_text()
+    tables = [Config, *(type(getattr(Config(), name)) for name in TABLES)]
+    for table in tables:
+        for field in structs.fields(table):
+            assert field.encode_name in text, f"{table.__name__}.{field.encode_name}"
+
+
+TABLES = ("retry", "timeouts", "limits", "affinity", "health")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('listen = "nowhere"', "names no port"),
+        ('control_listen = "127.0.0.1:8000"', "the same address as listen"),
+        ('registries = ["127.0.0.1:18000"]', "begins with neither http:// nor https://"),
+        ("registries = []", "no registry and no static service"),
+        (
+            '[[static_services]]\nname = "a"\nhost = "h"\nport = 1\n'
+            '[[static_services]]\nname = "a"\nhost = "h"\nport = 2',
+            'two static services are named "a"',
+        ),
+        ('[[static_services]]\nname = "no good"\nhost = "h"\nport = 1', "a name may hold"),
+        ('trusted_proxies = ["10.0.0.0/99"]', "neither an address, a network"),
+    ],
+)
+def test_what_does_not_agree_is_said_with_its_place(text: str, says: str) -> None:
+    (problem,) = problems(text)
+    assert says in problem
+    assert "router.toml:" in problem or "registries = []" in text
+
+
+def test_the_summary_of_a_good_file() -> None:
+    assert check.summary(Config()).startswith("listens on 127.0.0.1:8000, 1 registry")
+
+
+def settle(**keys: object) -> str | None:
+    return access.settle(Config(**keys), "router.toml")  # type: ignore[arg-type]
+
+
+def test_loopback_wants_nothing() -> None:
+    assert settle() is None
+
+
+def test_off_loopback_client_keys_must_be_said() -> None:
+    with pytest.raises(RefusalError) as refused:
+        settle(listen="0.0.0.0:8000", auth="none")
+    assert str(refused.value).splitlines()[0] == (
+        "0.0.0.0:8000 is reachable by others and client_keys is not set."
+    )
+    assert 'client_keys = "none"' in str(refused.value)
+
+
+def test_off_loopback_the_token_must_be_settled_too() -> None:
+    with pytest.raises(RefusalError, match="token_file"):
+        settle(listen="0.0.0.0:8000", client_keys="none")
+    with pytest.raises(RefusalError, match="token_file"):
+        settle(control_listen="0.0.0.0:8001")
+    assert settle(listen="0.0.0.0:8000", client_keys="none", auth="none") is None
+
+
+def test_keys_that_cannot_be_checked_yet_are_not_pretended() -> None:
+    with pytest.raises(RefusalError, match="not available yet"):
+        settle(client_keys="required")
