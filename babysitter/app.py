@@ -101,7 +101,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
     advertise = _advertise(config, towards)
     elsewhere = _elsewhere(config, advertise, towards)
     settings = configs.settings(config, advertise, sys.executable)
-    _refuse_loopback(settings, elsewhere)
+    _refuse_loopback(settings, elsewhere, config)
     where = configs.own_address(config, advertise)
     token = auth.settle(
         [where],
@@ -159,6 +159,7 @@ async def _run(
     kill = config.on_term == "stop"
     try:
         await daemon.until_stopped()
+        kill = kill and daemon.error is None  # engines outlive a fault of ours
         if kill:
             await sitter.stop(daemon.hurry)
         else:
@@ -207,13 +208,15 @@ def _elsewhere(config: Config, advertise: str, towards: str | None) -> Elsewhere
     return Elsewhere(reachable, remote[0])
 
 
-def _refuse_loopback(settings: tuple[Settings, ...], elsewhere: Elsewhere | None) -> None:
+def _refuse_loopback(
+    settings: tuple[Settings, ...], elsewhere: Elsewhere | None, config: Config
+) -> None:
     if elsewhere is None:
         return
-    wrong = [one for one in settings if address.is_loopback(one.given.host)]
-    if wrong:
-        one = wrong[0]
-        raise RefusalError(f"{one.name}: {loopback_error(one.given.port, elsewhere)}")
+    for one, said in zip(settings, config.engine, strict=True):
+        if address.is_loopback(one.given.host):
+            text = loopback_error(one.given.port, elsewhere, said.host)
+            raise RefusalError(f"{one.name}: {text}")
 
 
 def _short_host_name() -> str:

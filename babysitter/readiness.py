@@ -68,12 +68,14 @@ async def _listens(handle: ShimHandle, host: str, port: int) -> bool:
     return await asyncio.to_thread(processes.listens, handle.shim_pid, port, host)
 
 
-def loopback_error(port: int, elsewhere: Elsewhere) -> str:
-    """The line that settles it is in the text."""
+def loopback_error(port: int, elsewhere: Elsewhere, host: str | None = None) -> str:
+    """What, what follows, and the line that settles it. `host`: the config itself says loopback."""
+    fix = f'Set  advertise = "{elsewhere.advertise}"  (this host\'s address towards the registry)'
+    if host is not None:
+        fix += f'\n  and take  host = "{host}"  out of the engine'
     return (
         f"the engine listens on {LOOPBACK}:{port} but the registry is on {elsewhere.registry}; "
-        f"no router could reach it.\n"
-        f'  Set  advertise = "{elsewhere.advertise}"  (this host\'s address towards the registry).'
+        f"no router could reach it.\n  {fix}."
     )
 
 

@@ -131,7 +131,8 @@ class Registrar:
         self._kick.set()
 
     async def settled(self, timeout_s: float) -> bool:
-        """Wait until the registry knows what it should; False when it does not in time."""
+        """Wait until the registry knows what it should, or was asked in vain; False when neither
+        comes in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._settled.wait()
@@ -153,7 +154,7 @@ class Registrar:
             before = (self.book.registered, self.book.conflict)
             answer = await self._client.send(request)
             self._take(request, answer)
-            if self.book.done:
+            if self.book.done or answer is None:
                 self._settled.set()
             if before != (self.book.registered, self.book.conflict):
                 self._tell()

@@ -47,7 +47,7 @@ class StallWatch:
 
 def read(progress: Progress, body: bytes) -> Reading | None:
     """What `body`, from `progress.path`, says; None where it tells of no requests at all."""
-    values = _json(body) if progress.fmt == "json" else _prometheus(body)
+    values = _samples(body)
     if not any(name in values for name in progress.in_flight):
         return None
     return Reading(
@@ -56,17 +56,7 @@ def read(progress: Progress, body: bytes) -> Reading | None:
     )
 
 
-def _json(body: bytes) -> dict[str, float]:
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {k: float(v) for k, v in found.items() if isinstance(v, (int, float))}
-
-
-def _prometheus(body: bytes) -> dict[str, float]:
+def _samples(body: bytes) -> dict[str, float]:
     """Sums of samples by name, whatever their labels. Some llama.cpp versions send the whole text
     as one JSON string (its issue 17384)."""
     text = body.decode("utf-8", "replace")

@@ -44,15 +44,12 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where an engine tells what it does: requests in flight, and what grows with work.
-
-    `fmt` is prometheus (names of samples) or json (names of fields).
-    """
+    """Where an engine tells what it does, in Prometheus' text form: samples that count requests in
+    flight, and samples that grow with work."""
 
     path: str
     in_flight: tuple[str, ...]
     work: tuple[str, ...]
-    fmt: str = "prometheus"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from babysitter.kinds.base import Given, Kind, Missing, Probe, Progress, Run
 
 PROGRESS = Progress(
-    path="/mock/stats",
-    in_flight=("in_flight", "queued"),
-    work=("events", "completions"),
-    fmt="json",
+    path="/metrics",
+    in_flight=("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    work=("mock_events_total", "mock_completions_total"),
 )
 
 

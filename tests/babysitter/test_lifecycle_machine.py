@@ -1,0 +1,167 @@
+"""Any order of events: Hypothesis plays the world, and the machine must never break its rules."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from babysitter import lifecycle as lc
+from babysitter.cause import Cause, Ending
+from babysitter.restart import Policy, Restarts
+from common.wire.babysitter import EngineState as State
+from common.wire.registry import Status
+
+DICE = st.floats(0, 0.999)
+ENDINGS = st.sampled_from(
+    [Ending(Cause.CODE, "0", code=0), Ending(Cause.SIGNAL, "9", signal="SIGKILL")]
+)
+
+
+class World(RuleBasedStateMachine):
+    """Does what the machine says, as the supervisor would, with processes that are but names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        limits = lc.Limits(ready_timeout_s=60, drain_timeout_s=20, stop_grace_s=5)
+        self.machine = lc.Lifecycle(limits, Restarts(Policy(max_restarts=3, window_s=100)))
+        self.now = 0.0
+        self.lives = 0
+        self.running: str | None = None
+        self.ending = False
+        self.draining = False
+        self.record: Status | None = None
+        self.failures_told = 0
+
+    def post(self, event: lc.Event, dice: float = 0.0, starts: bool = True) -> None:
+        pending = [event]
+        while pending:
+            for action in self.machine.handle(pending.pop(0), self.now, dice):
+                match action:
+                    case lc.Launch():
+                        assert self.running is None, "started twice"
+                        self.ending = self.draining = False
+                        if starts:
+                            self.lives += 1
+                            self.running = f"life {self.lives}"
+                            pending.append(lc.Launched(self.running))
+                        else:
+                            pending.append(lc.NotLaunched(Ending(Cause.NOT_STARTED, "no file")))
+                    case lc.Stop() | lc.Kill():
+                        assert self.running is not None, "stopped what does not run"
+                        self.ending = True
+                    case lc.Drain():
+                        assert self.running is not None
+                        self.draining = True
+                    case lc.Announce(status, create):
+                        if create or self.record is not None:
+                            self.record = status
+                    case lc.Deregister():
+                        self.record = None
+
+    @rule(dice=DICE, starts=st.booleans())
+    def start(self, dice: float, starts: bool) -> None:
+        self.post(lc.StartAsked(), dice, starts)
+        assert self.machine.wanted
+
+    @rule()
+    def stop(self) -> None:
+        self.post(lc.StopAsked())
+        assert not self.machine.wanted
+
+    @rule(starts=st.booleans())
+    def restart(self, starts: bool) -> None:
+        self.post(lc.RestartAsked(), starts=starts)
+
+    @rule()
+    def kill(self) -> None:
+        self.post(lc.KillAsked())
+
+    @precondition(lambda self: self.running is not None)
+    @rule(ending=ENDINGS, dice=DICE)
+    def exit(self, ending: Ending, dice: float) -> None:
+        life, self.running = self.running, None
+        assert life is not None
+        self.post(lc.Exited(life, ending), dice)
+
+    @precondition(lambda self: self.running is not None and not self.ending)
+    @rule()
+    def answer(self) -> None:
+        assert self.running is not None
+        self.post(lc.Answered(self.running))
+
+    @precondition(lambda self: self.running is not None)
+    @rule()
+    def silence(self) -> None:
+        assert self.running is not None
+        self.post(lc.NotAnswered(self.running))
+
+    @precondition(lambda self: self.running is not None and self.draining)
+    @rule()
+    def drained(self) -> None:
+        assert self.running is not None
+        self.post(lc.Drained(self.running))
+
+    @precondition(lambda self: self.running is not None)
+    @rule()
+    def stall_or_stranger(self) -> None:
+        assert self.running is not None
+        self.post(lc.Stalled(self.running, "still"))
+        self.post(lc.PortFoundTaken(self.running, "taken"))
+
+    @rule(event=st.sampled_from(["exited", "answered", "drained", "stalled"]))
+    def late_news_of_an_earlier_life(self, event: str) -> None:
+        before = (self.machine.state, self.machine.due, self.record)
+        late: dict[str, lc.Event] = {
+            "exited": lc.Exited("life 0", Ending(Cause.CODE, "late")),
+            "answered": lc.Answered("life 0"),
+            "drained": lc.Drained("life 0"),
+            "stalled": lc.Stalled("life 0", "late"),
+        }
+        self.post(late[event])
+        assert (self.machine.state, self.machine.due, self.record) == before
+
+    @rule(seconds=st.floats(0, 90), starts=st.booleans())
+    def time(self, seconds: float, starts: bool) -> None:
+        self.now += seconds
+        self.post(lc.TimeIsUp(), starts=starts)
+
+    @invariant()
+    def rules_hold(self) -> None:
+        self.machine.validate()
+
+    @invariant()
+    def it_knows_what_runs(self) -> None:
+        assert self.machine.instance_id == self.running
+
+    @invariant()
+    def the_registry_says_running_only_of_what_is_ready(self) -> None:
+        if self.record is Status.RUNNING:
+            assert self.machine.state is State.READY
+        if self.machine.state is State.READY:
+            assert self.record is Status.RUNNING
+
+    @invariant()
+    def whatever_it_waits_for_ends(self) -> None:
+        if self.machine.due is not None:
+            assert self.machine.due - self.now <= 60.001
+
+    def teardown(self) -> None:
+        """From anywhere, a stop ends in STOPPED within a bounded number of events."""
+        self.post(lc.StopAsked())
+        for _ in range(5):
+            if self.machine.state is State.STOPPED:
+                break
+            self.now += 100
+            self.post(lc.TimeIsUp())
+            if self.ending and self.running is not None:
+                life, self.running = self.running, None
+                self.post(lc.Exited(life, Ending(Cause.SIGNAL, "9", signal="SIGKILL")))
+        assert self.machine.state is State.STOPPED
+        assert self.running is None
+        assert self.record is None
+        self.machine.validate()
+
+
+World.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=40, suppress_health_check=list(HealthCheck)
+)
+TestLifecycleMachine = World.TestCase
