@@ -79,10 +79,15 @@ def _static_services(config: Config, document: Document) -> list[Problem]:
 def _proxies(config: Config, document: Document) -> list[Problem]:
     found = []
     for at, text in enumerate(config.trusted_proxies):
-        try:
-            address.Networks([text])
-        except ValueError as why:
-            found.append(document.problem(("trusted_proxies", at), str(why)))
+        if address.ip(text) is None:
+            found.append(
+                document.problem(
+                    ("trusted_proxies", at),
+                    f'"{text}" is no IP address',
+                    effect="Nothing such a proxy says of its clients would be believed.",
+                    fix='write each proxy\'s address, like  "10.0.0.5"',
+                )
+            )
     return found
 
 

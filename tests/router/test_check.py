@@ -46,7 +46,7 @@ TABLES = ("retry", "timeouts", "limits", "affinity", "health")
             'two static services are named "a"',
         ),
         ('[[static_services]]\nname = "no good"\nhost = "h"\nport = 1', "a name may hold"),
-        ('trusted_proxies = ["10.0.0.0/99"]', "neither an address, a network"),
+        ('trusted_proxies = ["10.0.0.0/99"]', "is no IP address"),
     ],
 )
 def test_what_does_not_agree_is_said_with_its_place(text: str, says: str) -> None:
