@@ -1,5 +1,5 @@
-"""Every kind under a real babysitter: with its own engine where that can be had here (mock, command,
-xllamacpp), else with a stand-in that takes exactly its command line."""
+"""Every kind under a real babysitter: with its own engine where that can be had here (mock,
+command, xllamacpp), else with a stand-in that takes exactly its command line."""
 
 import subprocess
 import sys
