@@ -29,8 +29,8 @@ from router.server import Relay, serve_relay
 from router.watch import Link, Watch
 
 SNAPSHOT_NAME = "snapshot.json"
-#: How long a start waits for the registry before it serves from its snapshot. A registry that is
-#: there answers in milliseconds, and an old view would send first requests to engines long gone.
+#: How long a start waits for a registry that neither answers nor refuses, before it serves from its
+#: snapshot: one that is there answers in milliseconds, and an old view knows engines long gone.
 FIRST_SYNC_S = 1.0
 
 _log = logs.get("router")
@@ -111,7 +111,7 @@ class Router:
         self._spawn(self.keeper.run(), "router.snapshot")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_SYNC_S):
-                await self.watch.synced.wait()
+                await self.watch.tried.wait()
 
     async def serve(self, public: list[socket.socket], operator: list[socket.socket]) -> None:
         handed_over = await http.serve(self._application(operator=not operator))

@@ -86,10 +86,12 @@ def read_json(body: bytes, *, measure: bool = False) -> Envelope:
     except RecursionError:
         raise _too_deep() from None
     model = fields.model
-    if model is not None:
-        model = _checked(model)
+    if type(model) is not str or not model or len(model) > MODEL_LENGTH_MAX:
+        model = None if model is None else _checked(model)
     key = fields.prompt_cache_key
     user = fields.user
+    if key is None and user is None and not measure:
+        return Envelope(model, fields.stream is True, None, None, body)
     return Envelope(
         model,
         fields.stream is True,
@@ -211,6 +213,9 @@ _PARTS_MAX = 1_000
 _PART_HEAD_BYTES_MAX = 8_192
 
 
+_M = ("m", "M")
+
+
 def read(route: Route, content_type: str, body: bytes, path: str) -> Envelope:
     """A POST's body by its content type; for routes that take no body, the query of `path`.
 
@@ -219,7 +224,7 @@ def read(route: Route, content_type: str, body: bytes, path: str) -> Envelope:
     """
     if not route.takes_model:
         return read_query(path.partition("?")[2])
-    if content_type[:10].lower() == "multipart/":
+    if content_type[:1] in _M and content_type[:10].lower() == "multipart/":
         boundary = multipart_boundary(content_type)
         return EMPTY if boundary is None else read_form(body, boundary)
     return read_json(body, measure=len(body) > MEASURED_ABOVE)

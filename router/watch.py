@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
 from aiohttp_sse_client.client import READY_STATE_CLOSED, EventSource, MessageEvent
 from msgspec import DecodeError, ValidationError, json
 
@@ -73,6 +73,8 @@ class Watch:
     ) -> None:
         self.link = Link(url=registries[0] if registries else "")
         self.synced = asyncio.Event()
+        #: Every address was tried, or one has synced: nothing better is to be had by waiting.
+        self.tried = asyncio.Event()
         # It logs every failed connect as an error; we say once that the registry is away.
         logging.getLogger("aiohttp_sse_client").setLevel(logging.CRITICAL)
         self._registries = [url.rstrip("/") for url in registries]
@@ -103,6 +105,7 @@ class Watch:
                 tried += 1
                 if tried >= len(self._registries):
                     tried = 0
+                    self.tried.set()
                     await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
                     backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
         finally:
@@ -146,8 +149,11 @@ class Watch:
                 self.link = Link(False, url, "connected, no table yet")
                 async for event in source:
                     synced = self._event(url, event) or synced
+        except asyncio.CancelledError:
+            self.link = Link(False, url, "stopped")  # asked for: nothing to warn of
+            raise
         except (ClientError, OSError, TimeoutError, ValueError) as error:
-            why = str(error) or type(error).__name__
+            why = _words(error)
         except Exception as error:
             # Nothing that a registry sends may end a router that serves.
             _log.error("watch failed", url=url, exc_info=error)
@@ -155,7 +161,7 @@ class Watch:
         finally:
             self._apply_now()
             self._fleet.connection_lost()
-            self._down(why)
+        self._down(why)
         return synced
 
     def _event(self, url: str, event: MessageEvent) -> bool:
@@ -234,6 +240,7 @@ class Watch:
             )
         self.link = Link(True, url, "")
         self.synced.set()
+        self.tried.set()
 
     def _down(self, why: str) -> None:
         if self.link.connected or not self._said_away:
@@ -268,6 +275,12 @@ class Watch:
             return
         if health.epoch:
             self._note_epoch(url, health.epoch)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ClientConnectorError):
+        return f"cannot connect: {error.os_error.strerror or error.os_error}"
+    return str(error) or type(error).__name__
 
 
 def merged(pending: Sequence[Changes]) -> list[Changes]:
