@@ -270,9 +270,10 @@ class Answers:
     def _transcribe(
         self, body: dict[str, Any], model: str, faults: Faults, wall_s: float
     ) -> Answer:
-        if "file" not in body:
+        file = body.get("file")
+        if not isinstance(file, str | bytes):
             raise Refused(400, "file is required")
-        heard = f"{self._settings.name} heard {len(body['file'])} bytes with {model}"
+        heard = f"{self._settings.name} heard {len(file)} bytes with {model}"
         return Plain(200, msgspec.json.encode({"text": heard, "model": model}))
 
     def _echo(self, request: Request, model: str) -> Plain:
@@ -329,6 +330,10 @@ def _texts(given: Any, key: str) -> list[str]:
         return [given]
     if isinstance(given, list) and given:
         if all(isinstance(item, int) for item in given):
-            return [" ".join(map(str, given))]
-        return [item if isinstance(item, str) else " ".join(map(str, item)) for item in given]
+            return [_joined(given)]
+        return [item if isinstance(item, str) else _joined(item) for item in given]
     raise Refused(400, f"{key} is required")
+
+
+def _joined(ids: Any) -> str:
+    return " ".join(map(str, ids)) if isinstance(ids, list) else str(ids)

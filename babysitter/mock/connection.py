@@ -149,6 +149,8 @@ class Connection(asyncio.Protocol):
             self._body.append(part)
 
     def on_message_complete(self) -> None:
+        if self._transport.is_closing():  # refused before it was complete
+            return
         parser = self._parser
         request = Request(
             method=parser.get_method().decode("latin-1"),

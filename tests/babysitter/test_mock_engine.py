@@ -252,12 +252,12 @@ async def test_a_long_queue_drains_without_a_deep_stack(http: aiohttp.ClientSess
             )
             await mock.saw(in_flight=1)
             rest = [
-                spawn(ask(many, mock, "/v1/chat/completions", HELLO), "ask") for _ in range(600)
+                spawn(ask(many, mock, "/v1/chat/completions", HELLO), "ask") for _ in range(300)
             ]
-            await mock.saw(queued=600)
+            await mock.saw(queued=300)
             first.cancel()
             assert {status for status, _ in await asyncio.gather(*rest)} == {200}
-        await mock.saw(in_flight=0, queued=0, completions=600)
+        await mock.saw(in_flight=0, queued=0, completions=300)
 
 
 @pytest.mark.parametrize(
