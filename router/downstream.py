@@ -41,7 +41,7 @@ class _StopError(Exception):
 class Incoming:
     """A request as it arrives. `started` is when its head was complete."""
 
-    __slots__ = ("body", "complete", "head", "headers", "method", "route", "started", "target")
+    __slots__ = ("body", "complete", "head", "headers", "route", "started", "stopped", "target")
 
     def __init__(
         self, head: Head, route: Route, body: Body, started: float, headers: Headers, target: bytes
@@ -51,6 +51,8 @@ class Incoming:
         self.body = body
         self.started = started
         self.complete = False
+        #: The parser stopped at an Upgrade, and the body is still to come.
+        self.stopped = False
         #: As they came, for aiohttp.
         self.headers = headers
         self.target = target
@@ -73,8 +75,7 @@ class Tunnel(Protocol):
 class Client(asyncio.Protocol):
     __slots__ = (
         "_continue", "_head_bytes", "_headers", "_linger", "_parser", "_pending", "_pending_bytes",
-        "_proceeding", "_queue", "_reading_paused", "_refusal", "_refusal_id", "_target",
-        "_upgraded", "closed", "closing", "current", "deadline", "eof", "forwarded", "incoming",
+        "_proceeding", "_queue", "_reading_paused", "_refusal", "_skipping", "_target", "closed", "closing", "current", "deadline", "eof", "forwarded", "incoming",
         "paused", "peer", "state", "transport", "tunnel",
     )  # fmt: skip
 
@@ -107,7 +108,8 @@ class Client(asyncio.Protocol):
         self._continue = False
         self._proceeding = False
         self._reading_paused = False
-        self._upgraded = False
+        #: The parser is fed a head of our own.
+        self._skipping = False
 
     # --- what the transport calls ---------------------------------------------------------------
 
@@ -153,12 +155,7 @@ class Client(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgraded:
-            # A websocket waits for its 101; any other upgrade is dropped, and what follows is HTTP.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgraded.args[0] :]
-            if rest:
-                self._pending.insert(0, rest)
-                self._pending_bytes += len(rest)
+            self._after_upgrade(data[upgraded.args[0] :])
         except httptools.HttpParserCallbackError:
             if self._refusal is None:
                 raise
@@ -173,10 +170,30 @@ class Client(asyncio.Protocol):
         elif not incoming.complete:
             self.deadline = self.state.now() + self.state.timeouts.body_idle_s
 
+    def _after_upgrade(self, rest: bytes) -> None:
+        """The parser stops after a head with an Upgrade. A websocket waits for its 101; any other
+        upgrade is dropped: its body, if it has one, is still to come, and HTTP goes on."""
+        parser = self._parser = httptools.HttpRequestParser(self)
+        incoming = self.incoming
+        if incoming is not None and incoming.stopped:
+            head = incoming.head
+            self._skipping = True
+            parser.feed_data(
+                b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+                if head.chunked
+                else b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (head.content_length or 0)
+            )
+            self._skipping = False
+            if rest:
+                self._feed(rest)
+        elif rest:
+            self._pending.insert(0, rest)
+            self._pending_bytes += len(rest)
+
     def eof_received(self) -> bool:
         """True keeps the connection open for writing."""
         self.eof = True
-        if self.current is None and not self._queue:
+        if self.tunnel is not None or (self.current is None and not self._queue):
             return False
         if self.state.half_close == "answer":
             self.closing = not self._queue
@@ -230,17 +247,23 @@ class Client(asyncio.Protocol):
     # --- what the parser calls ------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._skipping:
+            return
         self._headers = []
         self._target = b""
         self._head_bytes = 1
         self.deadline = self.state.now() + self.state.timeouts.head_s
 
     def on_url(self, fragment: bytes) -> None:
+        if self._skipping:
+            return
         self._target += fragment
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.incoming is None:
             self._headers.append((name, value))
+            return
+        if self._skipping:
             return
         # A trailer: dropped, but not endless.
         self._head_bytes += len(name) + len(value)
@@ -248,6 +271,8 @@ class Client(asyncio.Protocol):
             self._stop(_HEAD_TOO_LONG)
 
     def on_headers_complete(self) -> None:
+        if self._skipping:
+            return
         state = self.state
         headers = self._headers
         parser = self._parser
@@ -295,6 +320,14 @@ class Client(asyncio.Protocol):
     def on_message_complete(self) -> None:
         incoming = self.incoming
         if incoming is None:
+            return
+        head = incoming.head
+        if (
+            not incoming.stopped
+            and (head.chunked or head.content_length)
+            and self._parser.should_upgrade()
+        ):
+            incoming.stopped = True
             return
         self.incoming = None
         self._continue = False

@@ -140,10 +140,13 @@ class Uplink(asyncio.Protocol):
             # A 101 without its two headers stops the parser; the head says what it was.
             if self.error is None:
                 self.error = str(error)
-        if self.head is None:
+        head = self.head
+        if head is None:
             self._head_bytes += len(data)
             if self._head_bytes > self._pool.head_bytes_max and self.error is None:
                 self.error = "the head is too long"
+        elif len(head.lines) > self._pool.head_bytes_max:
+            self.error = "the head is too long"
         elif self.complete and self.keep and not self._ended_exactly(data):
             self.keep = False
         owner.upstream_received()
