@@ -55,6 +55,16 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def core_busy_s(core: int) -> float:
+    """Seconds that `core` has worked for anybody, or was withheld from this virtual machine."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+            return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+    raise RuntimeError(f"/proc/stat does not tell of core {core}")
+
+
 def machine_is_busy() -> str | None:
     """A sentence when others had this machine's cores in the last minute: ratios then wander."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1

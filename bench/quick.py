@@ -36,6 +36,8 @@ BUDGETS = {"json": 2.0, "sse": 1.15}
 UNITS = {"json": "request", "sse": "event"}
 #: More than one engine, so that there is something to choose.
 ENGINES = 2
+#: Above this share of the tested core for others, a run says that it was disturbed.
+OTHERS_MAX = 0.1
 #: An engine's answer adds role, finish and [DONE] to its tokens.
 EVENTS_BESIDE_TOKENS = 3
 
@@ -52,25 +54,34 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """One round of one kind on one server. `cpu_us` is per request or event; None without pid."""
+    """One round of one kind on one server. `cpu_us` is per request or event; None without pid.
+
+    `others` is the share of the tested core that went to neither the server nor idling.
+    """
 
     cpu_us: float | None
+    others: float
     per_s: float
     p50_ms: float
     p99_ms: float
 
 
-async def measure(server: Server, kind: str, plan: Plan) -> Measured:
-    before = cpu.used_s(server.pid) if server.pid else 0.0
+async def measure(server: Server, core: int, kind: str, plan: Plan) -> Measured:
+    used, busy = _used(server), cpu.core_busy_s(core)
     result = await _load(server, kind, plan)
-    used = cpu.used_s(server.pid) - before if server.pid else None
+    used, busy = _used(server) - used, cpu.core_busy_s(core) - busy
     times = tail(result.latencies_ms)
     return Measured(
-        cpu_us=None if used is None else used / result.done * 1e6,
+        cpu_us=used / result.done * 1e6 if server.pid else None,
+        others=max(0.0, busy - used) / result.wall_s,
         per_s=result.done / result.wall_s,
         p50_ms=times.p50,
         p99_ms=times.p99,
     )
+
+
+def _used(server: Server) -> float:
+    return cpu.used_s(server.pid) if server.pid else 0.0
 
 
 async def _load(server: Server, kind: str, plan: Plan) -> Result:
@@ -101,7 +112,7 @@ async def run(plan: Plan, folder: Path) -> dict[str, dict[str, list[Measured]]]:
         warm = Plan(requests=1_500, connections=plan.connections, streams=8, tokens=30, pace_ms=1)
         for server in servers:
             for kind in UNITS:
-                await measure(server, kind, warm)
+                await measure(server, tested, kind, warm)
         found: dict[str, dict[str, list[Measured]]] = {
             kind: {server.name: [] for server in servers} for kind in UNITS
         }
@@ -109,7 +120,8 @@ async def run(plan: Plan, folder: Path) -> dict[str, dict[str, list[Measured]]]:
             turn = number % len(servers)
             for kind in UNITS:
                 for server in servers[turn:] + servers[:turn]:  # nobody is always the first
-                    found[kind][server.name].append(await measure(server, kind, plan))
+                    measured = await measure(server, tested, kind, plan)
+                    found[kind][server.name].append(measured)
                     say(f"round {number + 1} of {plan.rounds}: {kind} {server.name}")
         for server in servers:
             if server.pid:
@@ -138,9 +150,19 @@ def report(found: dict[str, dict[str, list[Measured]]]) -> str:
                     f"{median(one.per_s for one in measured):,.0f}",
                     f"{median(one.p50_ms for one in measured):.2f}",
                     f"{median(one.p99_ms for one in measured):.2f}",
+                    f"{median(one.others for one in measured):.0%}",
                 ]
             )
-        head = [kind, "CPU µs min", "median", "max", f"{UNITS[kind]}s/s", "p50 ms", "p99 ms"]
+        head = [
+            kind,
+            "CPU µs min",
+            "median",
+            "max",
+            f"{UNITS[kind]}s/s",
+            "p50 ms",
+            "p99 ms",
+            "others",
+        ]
         lines.append(table(head, rows))
         three = spread(ratios(rounds))
         lines.append(
@@ -148,6 +170,17 @@ def report(found: dict[str, dict[str, list[Measured]]]) -> str:
             f"{three.max:.2f}; budget {BUDGETS[kind]:g}: {verdict(three.median, BUDGETS[kind])})\n"
         )
     return "\n".join(lines)
+
+
+def disturbance(found: dict[str, dict[str, list[Measured]]]) -> str | None:
+    """A sentence when others had so much of the tested core that the ratios say little."""
+    shares = [one.others for rounds in found.values() for many in rounds.values() for one in many]
+    if median(shares) <= OTHERS_MAX:
+        return None
+    return (
+        f"  Others had {median(shares):.0%} of the tested core: caches went cold between requests, "
+        "and that costs\n  the larger program more. Run this again on a quiet machine."
+    )
 
 
 def _three(values: list[float]) -> list[str]:
@@ -161,7 +194,7 @@ def write_out(plan: Plan, found: dict[str, dict[str, list[Measured]]]) -> None:
     OUT.parent.mkdir(exist_ok=True)
     table_ = {
         "plan": {name: getattr(plan, name) for name in plan.__struct_fields__},
-        "load_average": os.getloadavg(),
+        "disturbed": disturbance(found) is not None,
         "ratio_to_nginx": {
             kind: {"median": median(ratios(rounds)), "rounds": ratios(rounds)}
             for kind, rounds in found.items()
@@ -193,8 +226,6 @@ def main() -> int:
     if packages := missing_programs():
         print(f"missing programs. Run:  apt-get install -y {' '.join(packages)}", file=sys.stderr)
         return 1
-    if busy := cpu.machine_is_busy():
-        say(busy)
     plan = Plan(rounds=args.rounds, requests=args.requests, tokens=args.tokens)
     with tempfile.TemporaryDirectory(prefix="creche-bench-") as folder:
         try:
@@ -205,6 +236,8 @@ def main() -> int:
             return 1
     write_out(plan, found)
     print(report(found))
+    if disturbed := disturbance(found):
+        print(disturbed)
     print(f"  The ratios are the result; absolute times hold for this machine alone. {OUT}")
     over = [kind for kind in UNITS if median(ratios(found[kind])) > BUDGETS[kind]]
     return 1 if args.strict and over else 0
