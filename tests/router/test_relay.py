@@ -23,6 +23,7 @@ from tests.router.relay_kit import (
 )
 from tests.support.until import until
 
+
 A, B, DONE = b'data: {"a":1}\n\n', b'data: {"b":2}\n\n', b"data: [DONE]\n\n"
 
 

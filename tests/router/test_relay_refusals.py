@@ -1,0 +1,342 @@
+"""What a client may not send: refused on the wire, closed, never seen by an upstream."""
+
+import asyncio
+import random
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.brain import Brain
+from router.outcome import Outcome
+from router.server import Relay
+from tests.router.relay_kit import CHAT, OK, Talk, always, config, serving, splits
+from tests.support.until import until
+
+
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n"
+
+AMBIGUOUS = {
+    "length and coding": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "coding and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+    "the same length twice": POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "a length with a plus": POST + b"Content-Length: +2\r\n\r\n{}",
+    "a list of lengths": POST + b"Content-Length: 2,2\r\n\r\n{}",
+    "a negative length": POST + b"Content-Length: -2\r\n\r\n{}",
+    "a hex length": POST + b"Content-Length: 0x2\r\n\r\n{}",
+    "an empty length": POST + b"Content-Length:\r\n\r\n",
+    "a huge length": POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    "gzip then chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked then gzip": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "identity": POST + b"Transfer-Encoding: identity\r\n\r\n",
+    "chunked with a parameter": POST + b"Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\n",
+    "two coding headers": (
+        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "a vertical tab before chunked": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    "a folded coding": POST + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    "a folded header": GET + b"X: a\r\n b\r\n\r\n",
+    "a fold by tab": GET + b"X: a\r\n\tb\r\n\r\n",
+    "a space before the first header": b"GET /x HTTP/1.1\r\n Host: a\r\n\r\n",
+    "a space before a colon": GET + b"X : a\r\n\r\n",
+    "a space before the coding's colon": POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a line that ends in LF": GET + b"X: a\n\r\n",
+    "a head that ends in LF": b"GET /x HTTP/1.1\nHost: a\n\n",
+    "a bare CR in a value": GET + b"X: a\rb\r\n\r\n",
+    "CR CR LF": GET + b"X: a\r\r\n\r\n",
+    "NUL in a value": GET + b"X: a\0b\r\n\r\n",
+    "NUL in a name": GET + b"X\0: a\r\n\r\n",
+    "NUL in the target": b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no colon": GET + b"X\r\n\r\n",
+    "an empty name": GET + b": a\r\n\r\n",
+    "no host": b"GET /x HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+    "an empty host": b"GET /x HTTP/1.1\r\nHost:\r\n\r\n",
+    "a host with a path": b"GET /x HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "a host with a user": b"GET /x HTTP/1.1\r\nHost: u@a\r\n\r\n",
+    "content_length": POST + b"Content_Length: 2\r\n\r\n",
+    "transfer_encoding": POST + b"Transfer_Encoding: chunked\r\n\r\n",
+    "a coding on HTTP/1.0": (
+        b"POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "HTTP/0.9": b"GET /x HTTP/0.9\r\nHost: a\r\n\r\n",
+    "HTTP/1.2": b"GET /x HTTP/1.2\r\nHost: a\r\n\r\n",
+    "no version": b"GET /x\r\n\r\n",
+    "a foreign absolute target": b"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "another scheme": b"GET ftp://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a fragment": b"GET /x#y HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no slash": b"GET x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a space in the target": b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an asterisk for GET": b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an unknown method": b"FOO /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "chunk size with a plus": POST + b"Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
+    "chunk size in hex form": POST + b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+    "chunk size with a space": POST + b"Transfer-Encoding: chunked\r\n\r\n2 \r\n{}\r\n0\r\n\r\n",
+    "a chunk line that ends in LF": POST + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+    "a chunk that is longer": POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}x0\r\n\r\n",
+    "a huge chunk": POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    "a length as trailer": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 2\r\n\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+async def test_what_could_be_read_in_two_ways_is_refused(name: str) -> None:
+    async with serving(always(OK)) as rig:
+        raw = await rig.ask(AMBIGUOUS[name] + GET + b"\r\n")
+        assert raw.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 505 ")), raw
+        assert raw.count(b"content-length:") == 1
+        assert b"connection: close" in raw
+        await rig.quiet()
+        assert rig.upstreams[0].requests == []
+
+
+@pytest.mark.parametrize("method", [b"CONNECT", b"TRACE"])
+async def test_methods_that_are_not_relayed(method: bytes) -> None:
+    async with serving(always(OK)) as rig:
+        target = b"a:80" if method == b"CONNECT" else b"/"
+        raw = await rig.ask(method + b" " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert raw.startswith(b"HTTP/1.1 405 ")
+
+
+async def test_what_came_before_the_refusal_is_answered_first() -> None:
+    async with serving(always(OK)) as rig:
+        good = POST + b"Content-Length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
+        raw = await rig.ask(good + b"garbage\r\n\r\n")
+        assert raw.startswith(b"HTTP/1.1 200 ")
+        assert raw.count(b"HTTP/1.1 400 ") == 1
+        await until(lambda: Outcome.REFUSED in rig.outcomes)
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [1, 20])
+async def test_a_head_has_a_length(pieces: int) -> None:
+    async with serving(always(OK), limits={"head_bytes_max": 1000}) as rig:
+        client = await rig.client()
+        head = GET + b"X: " + b"x" * 2000 + b"\r\n\r\n"
+        for piece in splits(head, [n * len(head) // pieces for n in range(pieces)]):
+            client.writer.write(piece)
+            await asyncio.sleep(0.001)
+        assert (await client.rest()).startswith(b"HTTP/1.1 431 ")
+        await client.close()
+
+
+async def test_a_head_has_its_time() -> None:
+    async with serving(always(OK), timeouts={"head_s": 0.2}) as rig:
+        assert (await rig.ask(b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_connection_without_a_request_closes_without_a_word() -> None:
+    async with serving(always(OK), timeouts={"keep_alive_s": 0.2}) as rig:
+        assert await rig.ask(b"") == b""
+        client = await rig.client()
+        client.send("/v1/chat/completions", CHAT)
+        await client.answer()
+        assert await client.rest() == b""
+        await client.close()
+
+
+async def test_a_body_that_stalls() -> None:
+    async with serving(always(OK), timeouts={"body_idle_s": 0.2}) as rig:
+        raw = await rig.ask(POST + b"Content-Length: 5\r\n\r\nx")
+        assert raw.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 1001\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001 + b"\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_body_has_a_length(body: bytes) -> None:
+    async with serving(always(OK), limits={"body_bytes_max": 1000}) as rig:
+        raw = await rig.ask(POST + body)
+        assert raw.startswith(b"HTTP/1.1 413 ")
+        assert rig.upstreams[0].requests == []
+
+
+async def test_a_client_that_still_sends_can_read_why_it_was_refused() -> None:
+    async with serving(always(OK), limits={"body_bytes_max": 1000}) as rig:
+        client = await rig.client()
+        client.writer.write(POST + b"Content-Length: 5000000\r\n\r\n" + b"x" * 5_000_000)
+        assert (await client.head()).startswith(b"HTTP/1.1 413 ")
+        await client.close()
+
+
+async def test_all_bodies_together_have_room_or_are_told_to_come_again() -> None:
+    async def slow(talk: Talk) -> None:
+        await talk.request()
+        await talk.left()
+
+    async with serving(slow, limits={"bodies_memory_bytes_max": 500}) as rig:
+        first = await rig.client()
+        first.send("/v1/chat/completions", b" " * 400 + CHAT)
+        await until(lambda: rig.upstreams[0].requests)
+        answer = await rig.post("/v1/chat/completions", b" " * 400 + CHAT)
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "1"
+        first.leave()
+        await rig.quiet()
+
+
+async def test_connections_are_counted() -> None:
+    async with serving(always(OK), limits={"connections_max": 1}) as rig:
+        first = await rig.client()
+        first.send("/v1/chat/completions", CHAT)
+        await first.answer()
+        assert await rig.ask(GET + b"\r\n") == b""
+        await first.close()
+        await until(lambda: not rig.relay.clients)
+        assert (await rig.post("/v1/chat/completions", CHAT)).status == 200
+
+
+# --- bodies that name a model ---------------------------------------------------------------------
+
+
+async def test_a_compressed_body_whose_model_must_be_read() -> None:
+    async with serving(always(OK)) as rig:
+        answer = await rig.post("/v1/chat/completions", CHAT, b"Content-Encoding: gzip")
+        assert answer.status == 415
+        answer = await rig.post("/v1/x", CHAT, b"Content-Encoding: gzip", method=b"PUT")
+        assert answer.status == 200
+
+
+async def test_json_that_is_too_long_to_read() -> None:
+    async with serving(always(OK), limits={"json_bytes_max": 100}) as rig:
+        assert (await rig.post("/v1/chat/completions", b" " * 100 + CHAT)).status == 413
+
+
+@pytest.mark.parametrize("size", [500_000, 3_000_000])
+async def test_a_long_body_is_read_for_its_model_and_replayed_on_another_upstream(
+    size: int,
+) -> None:
+    body = b'{"x":"' + b"y" * size + b'","model":"m"}'
+
+    async def breaks(talk: Talk) -> None:
+        await talk.request()
+
+    async with serving(breaks, always(OK), models=("m",)) as rig:
+        for _ in range(2):
+            answer = await rig.post("/v1/chat/completions", body)
+            assert answer.status == 200
+            assert answer.headers["x-creche-model"] == "m"
+        assert {b for u in rig.upstreams for _, b in u.requests} == {body}
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+async def test_a_forms_model_may_come_after_its_file(size: int) -> None:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        + b"z" * size
+        + b'\r\n--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
+    )
+    async with serving(always(OK)) as rig:
+        client = await rig.client()
+        client.writer.write(
+            b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: a\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        answer = await client.answer()
+        assert answer.headers["x-creche-model"] == "m"
+        assert rig.upstreams[0].requests[0][1] == body
+        await client.close()
+
+
+@pytest.mark.parametrize("size", [0, 3_000_000])
+async def test_two_models_in_one_body(size: int) -> None:
+    body = b'{"model":"m","x":"' + b"y" * size + b'","model":"n"}'
+    async with serving(always(OK)) as rig:
+        assert (await rig.post("/v1/chat/completions", body)).status == 400
+        assert rig.upstreams[0].requests == []
+
+
+# --- any split of the same bytes ------------------------------------------------------------------
+
+
+class Wire:
+    """A transport that only remembers."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.closed = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return ("127.0.0.1", 1) if name == "peername" else default
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+ONE = (
+    POST + b"X: y\r\nContent-Length: %d\r\n\r\n%b" % (len(CHAT), CHAT),
+    POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
+    b"GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /a HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx",
+    *list(AMBIGUOUS.values())[::3],
+)
+
+
+@given(
+    st.lists(st.sampled_from(ONE), min_size=1, max_size=4).map(b"".join),
+    st.lists(st.integers(0, 1000), max_size=12),
+)
+def test_any_split_of_the_same_bytes_gives_the_same_answers(data: bytes, cuts: list[int]) -> None:
+    assert _said(data, []) == _said(data, cuts)
+
+
+def _said(data: bytes, cuts: list[int]) -> tuple[bytes, bool]:
+    from router.downstream import Client
+
+    async def main() -> tuple[bytes, bool]:
+        settings = config()
+        relay = Relay(settings, Brain(settings, random.random), control=None, chance=0.5)
+        wire = Wire()
+        client = Client(relay)
+        client.connection_made(wire)  # type: ignore[arg-type]
+        for piece in splits(data, cuts):
+            client.data_received(piece)
+        said, closed = wire.out, wire.closed
+        client.connection_lost(None)
+        assert (relay.bodies.memory, relay.in_flight) == (0, 0)
+        return said, closed
+
+    said, closed = asyncio.run(main())
+    lines = [line for line in said.split(b"\r\n") if not line.startswith(b"x-request-id")]
+    return b"\r\n".join(lines), closed
+
+
+def test_the_parser_is_the_one_whose_refusals_are_relied_on() -> None:
+    """llhttp's lenient modes are off unless asked for: if that ever changes, look at every case."""
+    assert httptools.__version__.startswith("0.")
