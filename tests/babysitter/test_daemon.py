@@ -354,20 +354,23 @@ time.sleep(60)
 
 
 def test_loading_shows_progress_and_has_its_own_limit(fleet: Fleet) -> None:
+    loads = ["--load-ms", "60000"]
     part = sitter(
         fleet,
-        mock("slow", "m", args=["--load-ms", "60000"], ready_timeout_s=1.5),
+        mock("slow", "m", args=loads),
+        mock("late", "m", args=loads, ready_timeout_s=1),
         start=False,
     ).start(ready="/ready")
-    view = until_sync(
-        lambda: [v for v in [part.get("/engines/slow")] if "loading (503" in (v["progress"] or "")],
-        10,
-        "progress is told",
-    )[0]
-    assert view["progress"].startswith("starting for ")
-    wait_state(part, "slow", "STOPPING", "BACKOFF")
-    until_sync(lambda: part.get("/engines/slow")["last_exit"], 10, "it is given another try")
-    assert part.get("/engines/slow")["last_exit"]["text"] == "not ready after 1.5 s"
+    until_sync(lambda: part.get("/engines/late")["last_exit"], 20, "it is given another try")
+    last = part.get("/engines/late")["last_exit"]
+    assert (last["cause"], last["text"]) == ("not_ready", "not ready after 1 s")
+
+    def progress() -> str:
+        return part.get("/engines/slow")["progress"] or ""
+
+    until_sync(lambda: "loading (503 on /health)" in progress(), 20, "progress is told")
+    assert progress().startswith("starting for ")
+    assert part.get("/engines/slow")["state"] == "STARTING"
 
 
 def test_a_sick_engine_is_found_by_its_lack_of_progress(fleet: Fleet) -> None:
