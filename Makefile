@@ -43,7 +43,7 @@ docs: ## write docs/config-reference.md from the config Structs
 
 bench-quick: ## CPU per request and per event: our router, nginx and a direct call, in one run
 	@scripts/setup.sh dev
-	@scripts/setup.sh apt nginx=nginx-light wrk=wrk taskset=util-linux
+	@scripts/setup.sh apt nginx=nginx-light taskset=util-linux
 	@$(PY) -m bench.quick $(ARGS)
 
 bench-times: ## how long after: a departure, a registration, an engine's death

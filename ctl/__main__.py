@@ -1,0 +1,120 @@
+"""`creche`, the operator's command: what is broken, who feels it, what next.
+
+One module per verb, each with HELP, MORE, `arguments(parser)` and `run(args, place, out)`.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from types import ModuleType
+from typing import NoReturn
+
+from common.version import VERSION
+from ctl import chat, engine, engines, logs, models, services, status, wait
+from ctl.errors import CtlError, Exit
+from ctl.find import LOOPBACK, find
+from ctl.output import Output, output
+
+VERBS: dict[str, ModuleType] = {
+    "status": status,
+    "services": services,
+    "models": models,
+    "engines": engines,
+    "logs": logs,
+    "wait": wait,
+    "engine": engine,
+    "chat": chat,
+}
+#: What shells give a command that Ctrl-C ended.
+INTERRUPTED = 130
+MORE = f"""\
+It finds the fleet by --url, CRECHE_URL, ~/.config/creche/creche.toml (url = "…", token_file = "…"),
+else at {LOOPBACK}; the cluster token by --token-file, CRECHE_TOKEN_FILE or creche.toml.
+
+Examples:
+  creche status                                exit: 0 well, 1 problems, 2 unreachable
+  creche --url http://10.0.0.10:8000 engines
+  creche chat --model tiny-llama 'hello'
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors exit 64: 2 is taken by "unreachable"."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"✗ {message}\n    All of it:  {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(
+        prog="creche",
+        description="The operator's command for a Creche fleet.",
+        epilog=MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"creche {VERSION}")
+    _common(top, None)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for name, module in VERBS.items():
+        verb = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
+            epilog=module.MORE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        # Suppressed where absent, so that `creche --url X status` is not undone here.
+        _common(verb, argparse.SUPPRESS)
+        module.arguments(verb)
+    return top
+
+
+def _common(one: argparse.ArgumentParser, default: str | None) -> None:
+    one.add_argument("--url", metavar="URL", default=default, help="the router's address")
+    one.add_argument(
+        "--token-file", metavar="FILE", default=default, help="holds the cluster token"
+    )
+    one.add_argument(
+        "--json",
+        action="store_true",
+        default=False if default is None else default,
+        help="for programs",
+    )
+
+
+def main() -> NoReturn:
+    args = parser().parse_args()
+    out = output(args.json)
+    try:
+        code = _run(args, out)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `creche logs … | head` is no fault; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.WELL
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _run(args: argparse.Namespace, out: Output) -> int:
+    place = None
+    try:
+        place = find(args.url, args.token_file, os.environ)
+        outcome = VERBS[args.verb].run(args, place, out)
+        return int(outcome) if isinstance(outcome, int) else int(asyncio.run(outcome))
+    except CtlError as error:
+        if error.code == Exit.UNREACHABLE and place is not None and not error.fix:
+            error.fix = (
+                "Is the router up? The demo:  make up   Another place:  creche --url URL …"
+                if place.url == LOOPBACK
+                else f"{place.url} was named by {place.named_by}. Is the router up there?"
+            )
+        out.failed(error)
+        return int(error.code)
+
+
+if __name__ == "__main__":
+    main()

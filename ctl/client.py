@@ -1,0 +1,160 @@
+"""HTTP towards routers, registries and babysitters: typed answers, errors one can act on."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from ctl.errors import CtlError, RefusedError, UnreachableError
+
+T = TypeVar("T")
+
+#: A control answer is small and at hand: what takes longer than this is as good as away.
+TOTAL_S = 10.0
+CONNECT_S = 3.0
+#: The largest control answer read: 10,000 services with long metadata fit many times.
+ANSWER_BYTES_MAX = 64 << 20
+
+
+class Client:
+    """One session, one token. The token goes only to control paths, never to relayed ones."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TOTAL_S, connect=CONNECT_S),
+            headers={"user-agent": "creche-ctl"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def get(self, url: str, shape: type[T]) -> T:
+        """The answer to a GET as `shape`, whatever its status if it has that shape.
+
+        Raises UnreachableError, RefusedError (4xx, 5xx) or CtlError (another shape).
+        """
+        return await self._call("GET", url, shape, any_status=url.endswith("/health"))
+
+    async def post(self, url: str, shape: type[T], timeout_s: float = TOTAL_S) -> T:
+        """The answer to an empty POST as `shape`. Raises as `get` does."""
+        return await self._call("POST", url, shape, timeout_s=timeout_s)
+
+    async def _call(
+        self,
+        method: str,
+        url: str,
+        shape: type[T],
+        *,
+        any_status: bool = False,
+        timeout_s: float = TOTAL_S,
+    ) -> T:
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S)
+        try:
+            async with self._session.request(
+                method, url, headers=self._bearer(), timeout=timeout
+            ) as answer:
+                body = await answer.content.read(ANSWER_BYTES_MAX)
+                while not answer.content.at_eof() and len(body) < ANSWER_BYTES_MAX:
+                    body += await answer.content.read(ANSWER_BYTES_MAX - len(body))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise UnreachableError(origin(url), reason(error)) from error
+        if answer.status >= 400 and not any_status:
+            raise self._refusal(url, answer.status, body)
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if answer.status >= 400:
+                raise self._refusal(url, answer.status, body) from error
+            raise CtlError(
+                f"{url} answers something else", str(error), "Is this Creche's port?"
+            ) from error
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, body: Any = None, control: bool, first_s: float | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer to be read as it comes, without a limit on how long it takes.
+
+        `control` sends the token. `first_s` bounds the silence before and between bytes.
+        Raises UnreachableError or RefusedError before anything is yielded.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=first_s)
+        headers = self._bearer() if control else {}
+        try:
+            answer = await self._session.request(
+                method, url, json=body, headers=headers, timeout=timeout
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise UnreachableError(origin(url), reason(error)) from error
+        try:
+            if answer.status >= 400:
+                raise self._refusal(url, answer.status, await answer.read())
+            yield answer
+        finally:
+            answer.close()
+
+    def _refusal(self, url: str, status: int, body: bytes) -> CtlError:
+        if status in (401, 403):
+            return RefusedError(
+                f"{url} wants the cluster token",
+                "another one was given" if self._token else "none was given",
+                "Name it:  creche --token-file FILE …   (or CRECHE_TOKEN_FILE=FILE)",
+                status,
+            )
+        what = error_text(body) or f"HTTP {status}"
+        return RefusedError(what, f"{status} from {url}", "", status)
+
+    def _bearer(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token}"} if self._token else {}
+
+
+def origin(url: str) -> str:
+    """`http://host:port` of a URL: what an operator checks when nothing answers there."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def reason(error: BaseException) -> str:
+    """Why a call failed, in words that say nothing about our libraries."""
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the name of the host is unknown"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        return os.strerror(number).lower() if number else str(error.os_error)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed without an answer"
+    return str(error) or type(error).__name__
+
+
+def error_text(body: bytes) -> str:
+    """The sentence in an error body: ours, OpenAI's, or the first line of anything else."""
+    try:
+        table = json.loads(body)
+    except (ValueError, RecursionError):
+        lines = body.decode("utf-8", "replace").strip().splitlines()
+        return lines[0][:300] if lines else ""
+    if isinstance(table, dict):
+        error = table.get("error", table.get("detail", table.get("message")))
+        if isinstance(error, dict):
+            error = error.get("message")
+        if error is not None:
+            return str(error)
+    return str(table)[:300]

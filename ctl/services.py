@@ -1,0 +1,73 @@
+"""`creche services`: the router's table, one line per service."""
+
+import argparse
+
+from common.wire.registry import TYPE_BABYSITTER
+from common.wire.router import RouterService, RouterServices
+from ctl import render
+from ctl.client import Client
+from ctl.errors import Exit
+from ctl.find import Place
+from ctl.output import Output
+from ctl.render import Paint
+
+HELP = "the router's table: what it may send requests to"
+MORE = """\
+Examples:
+  creche services
+  creche services --model qwen3-coder
+  creche services --json | jq -r '.services[] | select(.healthy|not) | .name'
+"""
+HEAD = ("", "SERVICE", "MODELS", "IN FLIGHT", "REQUESTS", "ERRORS", "RESPONSE", "WEIGHT", "URL")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="M", help="only services that offer this model")
+    parser.add_argument("--all", action="store_true", help="babysitters' own records, too")
+
+
+async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
+    async with Client(place.token) as client:
+        answer = await client.get(f"{place.url}/services", RouterServices)
+    chosen = [one for one in answer.services if wanted(one, args.model, args.all)]
+    if out.json:
+        out.value({"services": chosen, "total": len(chosen), "registry_url": answer.registry_url})
+    else:
+        out.lines(lines(chosen, out.paint))
+    return Exit.WELL
+
+
+def wanted(one: RouterService, model: str | None, everyone: bool) -> bool:
+    """Babysitters register too, but no request goes to them."""
+    if not everyone and one.metadata.get("type") == TYPE_BABYSITTER:
+        return False
+    return model is None or model in one.models
+
+
+def lines(services: list[RouterService], paint: Paint = render.PLAIN) -> list[str]:
+    if not services:
+        return ["No service is known to the router."]
+    rows, reasons = [], []
+    for one in sorted(services, key=lambda one: one.name):
+        mark = "✓" if one.healthy and not one.set_aside else "!"
+        rows.append(
+            (
+                "·" if one.draining else mark,
+                one.name,
+                ", ".join(one.models) or "-",
+                str(one.in_flight),
+                str(one.request_count),
+                str(one.error_count),
+                render.milliseconds(one.response_time * 1000) if one.response_time else "-",
+                f"{one.weight:g}",
+                one.url,
+            )
+        )
+        why = [reason.get("text") or reason.get("code", "") for reason in one.reasons]
+        why += ["set aside: the router could not connect"] if one.set_aside else []
+        why += ["draining: takes no new requests"] if one.draining else []
+        if why:
+            reasons.append(f"{paint.mark('!')} {one.name}   {'; '.join(filter(None, why))}")
+    head, *body = render.table(HEAD, rows, "<<<>>>>><", paint)
+    marked = [paint.mark(line[0]) + line[1:] for line in body]
+    return [head, *marked, *([""] if reasons else []), *reasons]
