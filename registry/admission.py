@@ -4,6 +4,7 @@ Names travel in URLs, hosts are connected to, records travel to every router: al
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ STATUS_LENGTH_MAX = 64
 URL_LENGTH_MAX = 2048
 WEIGHT_MAX = 1e6
 LOAD_KEYS_MAX = 16
+METADATA_DEPTH_MAX = 32  # encoders and comparisons recurse: one deep record would stop them for all
 
 _REQUIRED = ("name", "host", "port", "hostname", "url", "status")
 
@@ -213,9 +215,25 @@ def _weight(outer: float | None, metadata: dict[str, Any]) -> float:
 
 
 def check_metadata(metadata: dict[str, Any], metadata_bytes_max: int) -> None:
+    if _is_deeper(metadata, METADATA_DEPTH_MAX):
+        raise Fault(f"metadata is nested too deeply, {METADATA_DEPTH_MAX} levels at most")
     size = len(msgspec.json.encode(metadata))
     if size > metadata_bytes_max:
         raise Fault(f"metadata has {size} bytes, {metadata_bytes_max} at most (metadata_bytes_max)")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether `value` nests tables and lists more than `levels` deep, itself counted."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [inner for one in layer for inner in _inner(one) if isinstance(inner, dict | list)]
+        if not layer:
+            return False
+    return True
+
+
+def _inner(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _check_load(load: dict[str, float]) -> None:

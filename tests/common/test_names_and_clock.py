@@ -8,7 +8,9 @@ from common import clock
 from common.names import NAME_LENGTH_MAX, is_name, why_not_a_name
 
 
-@pytest.mark.parametrize("name", ["a", "qwen3-32b@gpu-07", "A_b.c", "x" * NAME_LENGTH_MAX])
+@pytest.mark.parametrize(
+    "name", ["a", "qwen3-32b@gpu-07", "A_b.c", ".a", "...", "x" * NAME_LENGTH_MAX]
+)
 def test_a_name_is_taken(name: str) -> None:
     assert is_name(name)
 
@@ -21,6 +23,8 @@ def test_a_name_is_taken(name: str) -> None:
         ("a b/c", "not ' ' '/'"),
         ("a\n", "not '\\n'"),
         ("é", "not 'é'"),
+        (".", "means a folder"),
+        ("..", "means a folder"),
     ],
 )
 def test_a_text_that_is_no_name_is_refused_with_a_reason(name: str, why: str) -> None:

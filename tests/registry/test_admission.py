@@ -48,6 +48,7 @@ def test_a_host_that_leads_every_router_to_itself_is_refused(host: str) -> None:
         ("name", "", "may not be empty"),
         ("name", "a/b", "not '/'"),
         ("name", "x" * 129, "at most 128"),
+        ("name", "..", "means a folder"),
         ("name", 5, "Expected `str`"),
         ("host", "a b", "neither a host name"),
         ("host", "http://x", "neither a host name"),
@@ -83,6 +84,28 @@ def test_a_bad_field_is_refused_with_a_sentence(field: str, value: Any, says: st
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(Fault):
         admission.registration(body, 1000)
+
+
+def nested(levels: int) -> Any:
+    """A list in a list, `levels` deep."""
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_what_nests_so_deep_that_readers_would_break_is_refused() -> None:
+    assert post(metadata={"x": nested(31), "y": [1]}).metadata["x"]
+    deep = {"x": nested(32)}
+    models = [{"id": "m", "x": nested(31)}]
+    for refused in (
+        lambda: post(metadata=deep),
+        lambda: post(metadata={"x": {"y": nested(900)}}),
+        lambda: admission.update("a", json.dumps({"metadata": deep}).encode(), None, 1000),
+        lambda: admission.beat(json.dumps({"models_list": models}).encode(), 1000),
+    ):
+        with pytest.raises(Fault, match="32 levels at most"):
+            refused()
 
 
 def test_the_outer_weight_wins_over_the_one_in_metadata() -> None:
