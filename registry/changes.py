@@ -88,6 +88,7 @@ class ChangeLog:
     def __init__(self, epoch: str, revision: int, *, events_max: int, bytes_max: int) -> None:
         self.epoch = epoch
         self.last = revision
+        self._began = revision
         self._events: deque[bytes] = deque()
         self._events_max = events_max
         self._bytes_max = bytes_max
@@ -117,8 +118,12 @@ class ChangeLog:
         return list(islice(self._events, start, start + most))
 
     def resumes(self, last_event_id: str | None) -> int | None:
-        """The cursor that a reconnecting consumer may go on from; None: it needs a reset."""
+        """The cursor that a reconnecting consumer may go on from; None: it needs a reset.
+
+        An id from where this log began may come from before a restart, and the restart gave every
+        service a new lease without a revision: what that consumer last heard may be no longer so.
+        """
         parsed = parse_event_id(last_event_id) if last_event_id else None
         if parsed is None or parsed[0] != self.epoch or not self.has(parsed[1]):
             return None
-        return parsed[1]
+        return parsed[1] if parsed[1] > self._began else None

@@ -87,10 +87,13 @@ def test_who_may_resume() -> None:
         assert log.resumes(last) is None
 
 
-def test_a_restarted_registry_can_only_resume_who_missed_nothing() -> None:
-    log = ChangeLog("e", 10, events_max=10, bytes_max=100)
-    assert log.resumes("e-10") == 10
+def test_a_restarted_registry_resumes_nobody_who_heard_only_the_one_before() -> None:
+    log = ChangeLog("e", 10, events_max=10, bytes_max=10_000)
+    assert log.resumes("e-10") is None
     assert log.resumes("e-9") is None
+    log.append(puts(11, 12))
+    assert log.resumes("e-10") is None
+    assert log.resumes("e-11") == 11
 
 
 def test_the_log_is_bounded_in_bytes_too() -> None:
