@@ -33,11 +33,16 @@ class Elsewhere:
 
 
 async def look(
-    handle: ShimHandle, settings: Settings, prober: Prober, elsewhere: Elsewhere | None
+    handle: ShimHandle,
+    settings: Settings,
+    prober: Prober,
+    elsewhere: Elsewhere | None,
+    *,
+    socket_known: bool = False,
 ) -> Seen:
-    """One look at a running engine."""
+    """One look at a running engine. `socket_known`: that the socket is ours was just seen."""
     life = handle.instance_id
-    if settings.identity == "socket":
+    if settings.identity == "socket" and not socket_known:
         hindrance = await _not_ours(handle, settings, elsewhere)
         if hindrance is not None:
             return hindrance

@@ -43,6 +43,9 @@ LOOK_STARTING_S = 0.1
 LOOK_SLOW_AFTER_S = 30.0
 LOOK_SLOW_S = 0.5
 LOOK_READY_S = 2.0
+#: Whose socket listens is read from every process's entry in /proc: with each good answer it would
+#: be the most costly part of a look, and nobody can take a port that is listened on.
+SOCKET_KNOWN_S = 15.0
 #: An engine's last words come from its shim's memory within a millisecond; the news that it is gone
 #: waits no longer than this for them.
 LAST_WORDS_S = 0.05
@@ -385,9 +388,18 @@ class Supervisor:
     async def _watch_readiness(self, life: Life) -> None:
         stall = StallWatch(self.settings.stall_s)
         began = monotonic()
+        socket_seen: float | None = None
         while True:
-            seen = await readiness.look(life.handle, self.settings, self._prober, self._elsewhere)
+            now = monotonic()
+            known = socket_seen is not None and now - socket_seen < SOCKET_KNOWN_S
+            seen = await readiness.look(
+                life.handle, self.settings, self._prober, self._elsewhere, socket_known=known
+            )
             ready = isinstance(seen.event, lifecycle.Answered)
+            if not ready:
+                socket_seen = None
+            elif not known:
+                socket_seen = now
             if ready:
                 self._serves(seen.models)
                 await self._watch_work(life, stall)
