@@ -52,7 +52,7 @@ async def look(client: Client, url: str) -> Fleet:
     """Ask everyone. Raises UnreachableError or RefusedError only for the router itself."""
     health, services, stats = await asyncio.gather(
         client.get(f"{url}/health", RouterHealth),
-        client.get(f"{url}/services", RouterServices),
+        client.get(f"{url}/services?type=any", RouterServices),
         client.get(f"{url}/stats", RouterStats),
     )
     registry_url, registry, silent = await _registry(client, services.registry_url)

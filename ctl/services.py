@@ -2,7 +2,6 @@
 
 import argparse
 
-from common.wire.registry import TYPE_BABYSITTER
 from common.wire.router import RouterService, RouterServices
 from ctl import render
 from ctl.client import Client
@@ -28,20 +27,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
     async with Client(place.token) as client:
-        answer = await client.get(f"{place.url}/services", RouterServices)
-    chosen = [one for one in answer.services if wanted(one, args.model, args.all)]
+        wanted = "?type=any" if args.all else ""
+        answer = await client.get(f"{place.url}/services{wanted}", RouterServices)
+    chosen = [one for one in answer.services if args.model is None or args.model in one.models]
     if out.json:
         out.value({"services": chosen, "total": len(chosen), "registry_url": answer.registry_url})
     else:
         out.lines(lines(chosen, out.paint))
     return Exit.WELL
-
-
-def wanted(one: RouterService, model: str | None, everyone: bool) -> bool:
-    """Babysitters register too, but no request goes to them."""
-    if not everyone and one.metadata.get("type") == TYPE_BABYSITTER:
-        return False
-    return model is None or model in one.models
 
 
 def lines(services: list[RouterService], paint: Paint = render.PLAIN) -> list[str]:

@@ -65,8 +65,9 @@ class Control:
         now = clock.monotonic()
         return json_response(views.stats(self._brain, now=now, started=self._started))
 
-    async def services(self, _: web.Request) -> web.Response:
-        return json_response(views.services(self._brain, self._link().url))
+    async def services(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("type")
+        return json_response(views.services(self._brain, self._link().url, wanted))
 
     async def models(self, _: web.Request) -> web.Response:
         return json_response({"object": "list", "data": views.model_list(self._brain.table)})

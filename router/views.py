@@ -59,8 +59,13 @@ def _message(
     return said
 
 
-def services(brain: Brain, registry_url: str) -> RouterServices:
-    found = [service(upstream) for _, upstream in sorted(brain.table.upstreams.items())]
+def services(brain: Brain, registry_url: str, type: str | None = None) -> RouterServices:
+    """Of `type`, by default what requests may go to; "any" is everything the registry holds."""
+    found = [
+        service(upstream)
+        for _, upstream in sorted(brain.table.upstreams.items())
+        if (upstream.openai if type is None else type in ("any", upstream.metadata.type))
+    ]
     return RouterServices(services=found, total=len(found), registry_url=registry_url)
 
 

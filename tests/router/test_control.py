@@ -103,7 +103,11 @@ async def test_services_lists_all_with_metadata() -> None:
     async with application(found) as client:
         answer = await client.get("/services")
         listed = json.decode(await answer.read(), type=RouterServices)
-    assert listed.total == 2
+        everyone = json.decode(
+            await (await client.get("/services?type=any")).read(), type=RouterServices
+        )
+    assert [one.name for one in everyone.services] == ["a@h", "b@h"]
+    assert listed.total == 1
     one = listed.services[0]
     assert (one.name, one.weight, one.models, one.request_count) == ("a@h", 2.0, ["m"], 1)
     assert one.babysitter_url == "http://b"
