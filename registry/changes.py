@@ -14,7 +14,7 @@ from itertools import islice
 import msgspec
 
 from common.wire.registry import Service, WatchDelete, WatchReset, WatchSynced
-from registry.table import Change, Gone, Put
+from registry.state import Change, Gone, Put
 
 #: The router's SSE reader breaks on lines above 512 KiB; no line of ours comes near.
 LINE_BYTES_MAX = 256 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 
 from common.wire.registry import Beat, ErrorCode, Registration, Service
-from registry.records import Verdict
+from registry.records import Record, Verdict
 
 
 class Register(Struct, frozen=True):
@@ -32,6 +32,22 @@ class Update(Struct, frozen=True, kw_only=True):
     instance_id: str | None = None
     lease_s: float | UnsetType | None = UNSET
     registrant: str | None = None
+
+
+def merged(record: Record, update: Update) -> Registration:
+    """`record` as a registration, with what `update` says instead."""
+    return Registration(
+        name=record.name,
+        host=record.host if update.host is UNSET else update.host,
+        port=record.port if update.port is UNSET else update.port,
+        hostname=record.hostname if update.hostname is UNSET else update.hostname,
+        url=record.url if update.url is UNSET else update.url,
+        status=record.status if update.status is UNSET else update.status,
+        weight=record.weight if update.weight is UNSET else update.weight,
+        metadata=record.metadata if update.metadata is UNSET else update.metadata,
+        instance_id=update.instance_id or record.instance_id,
+        lease_s=record.lease_s if update.lease_s is UNSET else update.lease_s,
+    )
 
 
 class Heartbeat(Struct, frozen=True):

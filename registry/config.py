@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from common import address
 from common.config import Document, Problem
 from registry.changes import LINE_BYTES_MAX
-from registry.table import Terms
+from registry.state import Terms
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]

@@ -16,7 +16,8 @@ from registry import changes
 from registry.changes import ChangeLog
 from registry.config import Config
 from registry.records import served
-from registry.table import Change, Table
+from registry.state import Change
+from registry.table import Table
 
 BURST = 64  # events written at once: bounds what one consumer buffers
 LOAD_EVERY_S = 1.0

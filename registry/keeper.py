@@ -16,10 +16,12 @@ import structlog
 from common import clock, tasks
 from common.wire.registry import Beat
 from registry import commands as ask
+from registry.draft import Draft
 from registry.lease_clock import LeaseClock
 from registry.records import Moment
+from registry.state import Change
 from registry.store import Store, StoreError
-from registry.table import Change, Draft, Table
+from registry.table import Table
 
 _log = structlog.get_logger("keeper")
 

@@ -24,8 +24,8 @@ from msgspec import Struct
 from common import clock
 from common.errors import RefusalError
 from registry.records import Record
+from registry.state import Batch, Stored
 from registry.store import StoreError, new_epoch
-from registry.table import Batch, Stored
 
 _log = structlog.get_logger("store")
 

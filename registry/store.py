@@ -8,7 +8,7 @@ several registries share refuses a batch whose `base_revision` is not its own re
 import secrets
 from typing import Protocol
 
-from registry.table import Batch, Stored
+from registry.state import Batch, Stored
 
 
 class StoreError(Exception):

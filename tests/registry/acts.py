@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from common.wire.registry import Beat, ErrorCode, Registration, Service
 from registry import commands as ask
 from registry.records import Moment
-from registry.table import Change, Gone, Put, Stored, Table, Terms
+from registry.state import Change, Gone, Put, Stored, Terms
+from registry.table import Table
 
 
 def registration(name: str = "a", **more: Any) -> Registration:

@@ -8,8 +8,8 @@ import pytest
 from common.clock import parse_wire_time
 from common.errors import RefusalError
 from registry.config import Limits
+from registry.state import Batch
 from registry.store import MemoryStore, StoreError
-from registry.table import Batch
 from tests.registry.running import SHORT, SHORT_LEGACY, body_of, running
 from tests.support.until import until
 

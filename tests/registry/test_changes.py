@@ -7,7 +7,7 @@ import pytest
 from common.wire.registry import Health, Service
 from registry import changes
 from registry.changes import ChangeLog
-from registry.table import Change, Gone, Put
+from registry.state import Change, Gone, Put
 
 
 def service(name: str = "a", **more: object) -> Service:

@@ -9,8 +9,8 @@ import pytest
 
 from registry.commands import Register
 from registry.config import Lease, Limits
+from registry.state import Stored
 from registry.store import MemoryStore
-from registry.table import Stored
 from tests.registry.acts import World, registration
 from tests.registry.running import SHORT, Running, Watch, running
 from tests.support.until import until

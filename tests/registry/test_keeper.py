@@ -11,8 +11,9 @@ from registry import commands as ask
 from registry.keeper import Keeper, Overloaded
 from registry.lease_clock import LeaseClock
 from registry.records import Moment
+from registry.state import Batch, Change, Stored, Terms
 from registry.store import StoreError
-from registry.table import Batch, Change, Stored, Table, Terms
+from registry.table import Table
 from tests.registry.acts import is_done, refusal, registration
 from tests.support.until import until
 

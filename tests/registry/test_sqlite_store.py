@@ -14,8 +14,8 @@ import pytest
 from common.errors import RefusalError
 from registry import commands as ask
 from registry.sqlite_store import SqliteStore
+from registry.state import Batch, Stored
 from registry.store import StoreError
-from registry.table import Batch, Stored
 from tests.registry.acts import World, registration
 from tests.support.processes import ROOT
 

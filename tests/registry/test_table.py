@@ -5,7 +5,7 @@ import pytest
 from common.wire.registry import ErrorCode, Health
 from registry import commands as ask
 from registry.records import Verdict
-from registry.table import Put, Terms
+from registry.state import Put, Terms
 from tests.registry.acts import World, codes, is_done, refusal, registration
 
 STALE = (409, ErrorCode.STALE_INSTANCE, None)

@@ -5,8 +5,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from common.wire.registry import ErrorCode, Service
 from registry import commands as ask
+from registry import expiry
 from registry.records import Phase
-from registry.table import Gone, Put
+from registry.state import Gone, Put
 from tests.registry.acts import World, is_done, registration
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])
@@ -139,7 +140,7 @@ class Machine(RuleBasedStateMachine):
         table = self.world.table
         for entry in table.entries.values():
             # `wait` ticks every 5 s
-            assert self.world.at < table.deadline(entry) + 5.0
+            assert self.world.at < expiry.deadline(table.terms, entry) + 5.0
 
 
 TestMachine = Machine.TestCase
