@@ -80,46 +80,32 @@ class Bodies:
 
 
 class Body:
-    """One request's body. `size` counts what was added, wherever it is."""
+    """One request's body. `size` counts what was added, wherever it is.
 
-    __slots__ = (
-        "_bodies",
-        "_disk",
-        "_done",
-        "_fd",
-        "_finished",
-        "_memory",
-        "_offset",
-        "_pending",
-        "_released",
-        "_writing",
-        "failed",
-        "on_backlog",
-        "parts",
-        "size",
-        "users",
-    )
+    Defaults stand on the class: most bodies are small, and change few of them.
+    """
+
+    size = 0
+    #: What this body has taken of the two caps.
+    _memory = 0
+    _disk = 0
+    _fd = -1
+    _offset = 0
+    _writing = False
+    _finished = False
+    _released = False
+    _pending: list[bytes] = []  # noqa: RUF012 (never changed in place before it is replaced)
+    _done: Callable[[], None] | None = None
+    #: The disk said no.
+    failed: OSError | None = None
+    #: Called with True when the backlog is too long, with False when it is short again.
+    on_backlog: Callable[[bool], None] | None = None
+    #: Reads off the loop that still use the file.
+    users = 0
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
-        self.size = 0
         self.parts: list[bytes] = []
-        #: What this body has taken of the two caps.
-        self._memory = 0
-        self._disk = 0
-        self._fd = -1
-        self._pending: list[bytes] = []
-        self._offset = 0
-        self._writing = False
-        self._finished = False
-        self._released = False
-        self._done: Callable[[], None] | None = None
-        #: The disk said no.
-        self.failed: OSError | None = None
-        #: Called with True when the backlog is too long, with False when it is short again.
-        self.on_backlog: Callable[[bool], None] | None = None
-        #: Reads off the loop that still use the file.
-        self.users = 0
 
     @property
     def on_disk(self) -> bool:
@@ -137,10 +123,10 @@ class Body:
         self.size = size
         bodies.memory += count
         self._memory += count
-        if self._fd < 0 and size <= bodies.body_memory_bytes:
+        if size <= bodies.body_memory_bytes and self._fd < 0:
             self.parts.append(data)
-            return
-        self._spill(data)
+        else:
+            self._spill(data)
 
     def _spill(self, data: bytes) -> None:
         bodies = self._bodies
@@ -234,6 +220,11 @@ class Body:
         if self._released:
             return
         self._released = True
+        if self._fd < 0:
+            self._bodies.memory -= self._memory
+            self._memory = 0
+            self.parts = []
+            return
         self._done = None
         self.on_backlog = None
         self._close()

@@ -13,14 +13,14 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import httptools
 
 from router import errors
 from router.body import Body, FullError, TooLargeError
 from router.errors import Problem, RequestError, invalid
-from router.head import Head, Headers, read_request, status_line
+from router.head import Head, Headers, Memo, read_request, status_line
 from router.route import Family, Kind, Route, resolve
 
 if TYPE_CHECKING:
@@ -41,21 +41,41 @@ class _StopError(Exception):
 class Incoming:
     """A request as it arrives. `started` is when its head was complete."""
 
-    __slots__ = ("body", "complete", "head", "headers", "route", "started", "stopped", "target")
+    #: The parser stopped at an Upgrade, and the body is still to come.
+    stopped = False
 
     def __init__(
-        self, head: Head, route: Route, body: Body, started: float, headers: Headers, target: bytes
+        self,
+        head: Head,
+        route: Route,
+        body: Body,
+        started: float,
+        length: int | None,
+        headers: Headers,
     ) -> None:
+        #: Shared by requests that say the same but for their length.
         self.head = head
         self.route = route
         self.body = body
         self.started = started
-        self.complete = False
-        #: The parser stopped at an Upgrade, and the body is still to come.
-        self.stopped = False
+        #: Its Content-Length.
+        self.length = length
         #: As they came, for aiohttp.
         self.headers = headers
-        self.target = target
+
+
+class RequestMemo(Memo):
+    """The last request of a connection. `first`: method, target, version."""
+
+    __slots__ = ("first", "head", "route")
+
+    def __init__(
+        self, first: tuple[bytes, bytes, str], headers: Headers, head: Head, route: Route
+    ) -> None:
+        super().__init__(headers, head.length_at)
+        self.first = first
+        self.head = head
+        self.route = route
 
 
 class Tunnel(Protocol):
@@ -73,12 +93,6 @@ class Tunnel(Protocol):
 
 
 class Client(asyncio.Protocol):
-    __slots__ = (
-        "_continue", "_head_bytes", "_headers", "_linger", "_parser", "_pending", "_pending_bytes",
-        "_proceeding", "_queue", "_reading_paused", "_refusal", "_skipping", "_target", "closed", "closing", "current", "deadline", "eof", "forwarded", "incoming",
-        "paused", "peer", "state", "transport", "tunnel",
-    )  # fmt: skip
-
     def __init__(self, state: "Relay") -> None:
         self.state = state
         self.transport: asyncio.Transport
@@ -104,6 +118,7 @@ class Client(asyncio.Protocol):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._refusal: Problem | None = None
+        self._memo: RequestMemo | None = None
         self._linger = -1
         self._continue = False
         self._proceeding = False
@@ -140,7 +155,8 @@ class Client(asyncio.Protocol):
                 self.abort()
         elif not self.closed:
             self._feed(data)
-            self.proceed()
+            if self._queue or self._refusal is not None or self._continue:
+                self.proceed()
 
     def _hold(self, data: bytes) -> None:
         """Bytes that were sent ahead. Too many, and the client is taken for one that floods."""
@@ -161,14 +177,16 @@ class Client(asyncio.Protocol):
                 raise
         except httptools.HttpParserError as error:
             self._refuse(invalid(f"malformed request: {error}"))
-        incoming = self.incoming
-        if incoming is None:
-            if self._headers or self._target or self._head_bytes:
-                self._head_bytes += len(data)
-                if self._head_bytes > self.state.limits.head_bytes_max and not self._refusal:
-                    self._refuse(_HEAD_TOO_LONG)
-        elif not incoming.complete:
+        if self._queue or self._refusal is not None:
+            return
+        if self.incoming is not None:
             self.deadline = self.state.now() + self.state.timeouts.body_idle_s
+            return
+        if not self._head_bytes:
+            self.deadline = self.state.now() + self.state.timeouts.head_s
+        self._head_bytes += len(data)
+        if self._head_bytes > self.state.limits.head_bytes_max:
+            self._refuse(_HEAD_TOO_LONG)
 
     def _after_upgrade(self, rest: bytes) -> None:
         """The parser stops after a head with an Upgrade. A websocket waits for its 101; any other
@@ -181,7 +199,7 @@ class Client(asyncio.Protocol):
             parser.feed_data(
                 b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
                 if head.chunked
-                else b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (head.content_length or 0)
+                else b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (incoming.length or 0)
             )
             self._skipping = False
             if rest:
@@ -246,14 +264,6 @@ class Client(asyncio.Protocol):
 
     # --- what the parser calls ------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        if self._skipping:
-            return
-        self._headers = []
-        self._target = b""
-        self._head_bytes = 1
-        self.deadline = self.state.now() + self.state.timeouts.head_s
-
     def on_url(self, fragment: bytes) -> None:
         if self._skipping:
             return
@@ -276,33 +286,42 @@ class Client(asyncio.Protocol):
         state = self.state
         headers = self._headers
         parser = self._parser
-        now = state.now()
-        limits = state.limits
-        try:
-            head = read_request(
-                parser.get_method(), self._target, parser.get_http_version(), headers, state.host
-            )
-        except RequestError as error:
-            self._stop(error.problem)
-        size = len(self._target)
-        for name, value in headers:
-            size += len(name) + len(value) + 4
-        if size > limits.head_bytes_max:
-            self._stop(_HEAD_TOO_LONG)
-        bodies = state.bodies
-        body = Body(bodies)
-        self.incoming = Incoming(
-            head, resolve(head.method, head.path), body, now, headers, self._target
-        )
+        version = parser.get_http_version()
+        memo = self._memo
+        same = None
+        if memo is not None and memo.first == (parser.get_method(), self._target, version):
+            same = memo.same(headers)
+        if same is None:
+            memo = self._new_memo(parser.get_method(), version)
+            length = memo.head.content_length
+        else:
+            length = int(same) if same else None
+        assert memo is not None
+        head = memo.head
+        self.incoming = Incoming(head, memo.route, Body(state.bodies), state.now(), length, headers)
         self._head_bytes = 0
-        length = head.content_length
         if length:
+            limits = state.limits
             if length > limits.body_bytes_max:
                 self._stop(_too_large(limits.body_bytes_max))
-            if not bodies.fits(length):
+            if not state.bodies.fits(length):
                 self._stop(_FULL)
         if head.expects and (head.chunked or length):
             self._continue = True
+
+    def _new_memo(self, method: bytes, version: str) -> RequestMemo:
+        headers, target = self._headers, self._target
+        size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > self.state.limits.head_bytes_max:
+            self._stop(_HEAD_TOO_LONG)
+        try:
+            head = read_request(method, target, version, headers, self.state.host)
+        except RequestError as error:
+            self._stop(error.problem)
+        memo = self._memo = RequestMemo(
+            (method, target, version), headers, head, resolve(head.method, head.path)
+        )
+        return memo
 
     def on_body(self, data: bytes) -> None:
         incoming = self.incoming
@@ -312,7 +331,7 @@ class Client(asyncio.Protocol):
             incoming.body.add(data)
         except TooLargeError:
             self._stop(_too_large(self.state.limits.body_bytes_max))
-        except FullError:
+        except (FullError, OSError):
             self._stop(_FULL)
         if incoming.body.on_backlog is None and incoming.body.on_disk:
             incoming.body.on_backlog = self._backlog
@@ -324,16 +343,14 @@ class Client(asyncio.Protocol):
         head = incoming.head
         if (
             not incoming.stopped
-            and (head.chunked or head.content_length)
+            and (head.chunked or incoming.length)
             and self._parser.should_upgrade()
         ):
             incoming.stopped = True
             return
         self.incoming = None
         self._continue = False
-        incoming.complete = True
         self.deadline = NEVER
-        self._head_bytes = 0
         self._headers = []
         self._target = b""
         self._queue.append(incoming)
@@ -350,7 +367,7 @@ class Client(asyncio.Protocol):
 
     # --- refusing -------------------------------------------------------------------------------
 
-    def _stop(self, problem: Problem) -> None:
+    def _stop(self, problem: Problem) -> NoReturn:
         self._refuse(problem)
         raise _StopError
 
@@ -432,7 +449,7 @@ class Client(asyncio.Protocol):
             b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
             + (b"connection: close\r\n\r\n" if self.closing else b"\r\n")
         )
-        self.answered()
+        self.answered(self.state.now())
 
     def answer_problem(self, incoming: Incoming, problem: Problem) -> None:
         """The router's own answer to a request that never became an Exchange."""
@@ -445,9 +462,9 @@ class Client(asyncio.Protocol):
             + (b"" if head.method == "HEAD" else body)
         )
         self.state.refused(problem.status, incoming.started)
-        self.answered()
+        self.answered(self.state.now())
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
         """The current answer was written whole: close, or take the next request."""
         self.current = None
         if self.closed:
@@ -457,7 +474,7 @@ class Client(asyncio.Protocol):
             self.linger()
             return
         if not self.paused:
-            self._idle()
+            self.deadline = now + self.state.timeouts.keep_alive_s
         if self._queue or self._pending or self._refusal is not None:
             self.proceed()
 

@@ -185,30 +185,26 @@ _decode_usage = Decoder(_Counted).decode
 Tokens = tuple[int | None, int | None]
 UNKNOWN: Tokens = (None, None)
 
-_WORDS = (b'"usage"', b'eval_count"')
-
 
 def usage_of_answer(body: bytes) -> Tokens:
     """Tokens in and out of a plain JSON answer."""
-    if not any(word in body for word in _WORDS):
+    if b'"usage"' not in body and b'eval_count"' not in body:
         return UNKNOWN
     try:
         found = _decode_usage(body)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return UNKNOWN
-    for usage in (
-        found.usage,
-        found.response.usage if found.response else None,
-        found.message.usage if found.message else None,
-    ):
-        if usage is not None:
-            tokens_in = usage.prompt_tokens if usage.prompt_tokens is not None else None
-            tokens_out = usage.completion_tokens
-            return (
-                usage.input_tokens if tokens_in is None else tokens_in,
-                usage.output_tokens if tokens_out is None else tokens_out,
-            )
-    return found.prompt_eval_count, found.eval_count
+    usage = found.usage
+    if usage is None:
+        nested = found.response or found.message
+        usage = nested.usage if nested is not None else None
+        if usage is None:
+            return found.prompt_eval_count, found.eval_count
+    tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
+    return (
+        usage.input_tokens if tokens_in is None else tokens_in,
+        usage.output_tokens if tokens_out is None else tokens_out,
+    )
 
 
 def usage_of_events(first: bytes, tail: bytes) -> Tokens:

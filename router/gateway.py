@@ -12,7 +12,6 @@ Whatever happens, `_end` runs once: ticket, connection and body come back there.
 """
 
 import asyncio
-from enum import IntEnum
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -39,20 +38,16 @@ if TYPE_CHECKING:
 _PARSE_INLINE_BYTES = 1 << 20
 #: A plain answer up to this is kept to be read for its tokens.
 _USAGE_BYTES_MAX = 256 * 1024
+#: A body up to this goes out in one piece with its head.
+_JOINED_BYTES_MAX = 65_536
 #: What is kept of a stream for its tokens and its terminal marker.
 _TAIL_BYTES = 32 * 1024
 
 
-class Phase(IntEnum):
-    READ = 0
-    WAIT = 1
-    CONNECT = 2
-    ASKED = 3
-    HELD = 4
-    EVENTS = 5
-    PLAIN = 6
-    TUNNEL = 7
-    DONE = 8
+# Plain numbers: an enum's member costs a look-up each time, and these are asked per event.
+_READ, _WAIT, _CONNECT, _ASKED, _HELD, _EVENTS, _PLAIN, _TUNNEL, _DONE = range(9)
+_NO_BODY, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing
+_OK = Outcome.OK
 
 
 class Gateway:
@@ -80,6 +75,10 @@ class Gateway:
         self.ids = ids
         self.plain_errors = plain_errors
         self.trusted = trusted
+        #: JSON up to this is parsed at once.
+        self.inline_bytes = min(
+            _PARSE_INLINE_BYTES, limits.body_memory_bytes, limits.json_bytes_max
+        )
         self.active = 0
 
     def start(self, client: Client, incoming: Incoming) -> None:
@@ -90,13 +89,38 @@ class Gateway:
 
 
 class Exchange:
-    __slots__ = (
-        "_attempt", "_body", "_bytes_out", "_chunk_s", "_client",
-        "_events", "_first", "_first_byte", "_framing", "_fresh", "_gateway", "_head", "_held",
-        "_id", "_kept", "_link", "_model", "_phase", "_pump", "_retry_after", "_route", "_sent",
-        "_splitter", "_started", "_status", "_stream", "_tail", "_tail_before", "_task", "_ticket",
-        "_timer", "_until",
-    )  # fmt: skip
+    """Defaults stand on the class: a request changes few of them, and each costs time."""
+
+    _phase = _READ
+    _ticket: Ticket | None = None
+    _attempt: Attempt | None = None
+    _link: Uplink | None = None
+    _task: "asyncio.Task[None] | None" = None
+    _timer: asyncio.TimerHandle | None = None
+    _pump: Pump | None = None
+    #: Bytes of the request of this attempt went out.
+    _sent = False
+    #: The next connection must be a fresh one: a reused one has just failed.
+    _fresh = False
+    _framing = _NO_BODY
+    _splitter: Splitter | None = None
+    _held = b""
+    #: The last two batches of events, and the first: where usage and markers stand.
+    _tail = b""
+    _tail_before = b""
+    _first = b""
+    #: A small plain answer, for its usage. None: too long, or no JSON.
+    _kept: list[bytes] | None = None
+    #: The body says `stream: true`.
+    _stream = False
+    _model: str | None = None
+    _status = 0
+    _retry_after = False
+    _first_byte = 0.0
+    _bytes_out = 0
+    _events = 0
+    #: When the whole request must have ended.
+    _until = NEVER
 
     def __init__(self, gateway: Gateway, client: Client, incoming: Incoming) -> None:
         self._gateway = gateway
@@ -106,50 +130,19 @@ class Exchange:
         self._body = incoming.body
         self._started = incoming.started
         self._id = head.id or gateway.ids.next(clock.wall())
-        self._phase = Phase.READ
-        self._ticket: Ticket | None = None
-        self._attempt: Attempt | None = None
-        self._link: Uplink | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._pump: Pump | None = None
-        #: Bytes of the request of this attempt went out.
-        self._sent = False
-        #: The next connection must be a fresh one: a reused one has just failed.
-        self._fresh = False
-        self._framing = Framing.NO_BODY
-        self._splitter: Splitter | None = None
-        self._held = b""
-        #: The last two batches of events, and the first: where usage and markers stand.
-        self._tail = b""
-        self._tail_before = b""
-        self._first = b""
-        #: A small plain answer, for its usage. None: too long, or no JSON.
-        self._kept: list[bytes] | None = None
-        self._stream = False
-        self._model: str | None = None
-        self._status = 0
-        self._retry_after = False
         self._chunk_s = gateway.timeouts.between_chunks_s
-        self._first_byte = 0.0
-        self._bytes_out = 0
-        self._events = 0
-        self._until = NEVER
 
     # --- the request ----------------------------------------------------------------------------
 
     def begin(self) -> None:
         body = self._body
-        if body.failed is not None:
-            self._refuse(Problem(503, "the request's body could not be stored", "overloaded"))
-            return
         if body.on_disk:
             body.finish(self._stored)
         else:
             self._read()
 
     def _stored(self) -> None:
-        if self._phase is Phase.DONE:
+        if self._phase == _DONE:
             return
         if self._body.failed is not None:
             self._refuse(Problem(503, "the request's body could not be stored", "overloaded"))
@@ -164,33 +157,41 @@ class Exchange:
                 found = envelope.read_query(head.query) if head.websocket else EMPTY
             elif not body.size:
                 found = EMPTY
+            elif (
+                head.content_type == "application/json"
+                and body.size <= self._gateway.inline_bytes
+                and not head.encoded
+            ):
+                found = envelope.read_json(body.whole())
             else:
-                kind = head.content_type
-                boundary = None
-                if kind[:10].lower() == "multipart/":
-                    boundary = envelope.multipart_boundary(kind)
-                is_json = boundary is None and _may_be_json(kind)
-                if head.encoded and (is_json or boundary is not None):
-                    raise RequestError(_ENCODED)
-                if (
-                    is_json
-                    and body.size > self._gateway.limits.json_bytes_max
-                    and ("json" in kind.lower())
-                ):
-                    raise RequestError(_json_too_large(self._gateway.limits.json_bytes_max))
-                if body.on_disk or body.size > _PARSE_INLINE_BYTES:
-                    self._read_off_loop(boundary, is_json)
+                other = self._read_other()
+                if other is None:
                     return
-                if boundary is not None:
-                    found = envelope.read_form(body.whole(), boundary)
-                elif is_json:
-                    found = envelope.read_json(body.whole())
-                else:
-                    found = EMPTY
+                found = other
         except RequestError as error:
             self._refuse(error.problem)
             return
         self._ask(found)
+
+    def _read_other(self) -> Envelope | None:
+        """Bodies that are no small JSON. None: it goes on off the loop, or `_ask` was called."""
+        head, body = self._head, self._body
+        kind = head.content_type
+        boundary = None
+        if kind[:10].lower() == "multipart/":
+            boundary = envelope.multipart_boundary(kind)
+        is_json = boundary is None and _may_be_json(kind)
+        if head.encoded and (is_json or boundary is not None):
+            raise RequestError(_ENCODED)
+        json_max = self._gateway.limits.json_bytes_max
+        if is_json and body.size > json_max and "json" in kind.lower():
+            raise RequestError(_json_too_large(json_max))
+        if body.on_disk or body.size > _PARSE_INLINE_BYTES:
+            self._read_off_loop(boundary, is_json)
+            return None
+        if boundary is not None:
+            return envelope.read_form(body.whole(), boundary)
+        return envelope.read_json(body.whole()) if is_json else EMPTY
 
     def _read_off_loop(self, boundary: bytes | None, is_json: bool) -> None:
         body = self._body
@@ -212,7 +213,7 @@ class Exchange:
         def was_read(done: "asyncio.Future[Envelope]") -> None:
             body.let_go()
             error = None if done.cancelled() else done.exception()
-            if self._phase is Phase.DONE:
+            if self._phase == _DONE:
                 return
             if isinstance(error, RequestError):
                 self._refuse(error.problem)
@@ -253,7 +254,7 @@ class Exchange:
         if type(step) is Attempt:
             self._try(step, now)
         elif type(step) is Wait:
-            self._phase = Phase.WAIT
+            self._phase = _WAIT
             self._client.deadline = NEVER
             assert self._ticket is not None
             self._ticket.wake = self._woken
@@ -263,7 +264,7 @@ class Exchange:
             self._problem(step)
 
     def _woken(self) -> None:
-        if self._phase is not Phase.WAIT:
+        if self._phase != _WAIT:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -280,7 +281,7 @@ class Exchange:
         if link is not None:
             self._send(link, now)
             return
-        self._phase = Phase.CONNECT
+        self._phase = _CONNECT
         self._client.deadline = now + attempt.upstream.connect_timeout_s
         self._task = spawn(self._connect(attempt.upstream), "connect")
 
@@ -306,63 +307,72 @@ class Exchange:
         upstream = attempt.upstream
         self._link = link
         self._fresh = False
-        self._phase = Phase.ASKED
+        self._phase = _ASKED
+        self._sent = True
         link.ask(self, head.method)
+        start = head.start
+        if not start:
+            start = self._write_start()
+        if upstream.path_prefix:
+            start = b"%b %b%b HTTP/1.1\r\n" % (
+                head.method.encode("latin-1"),
+                upstream.path_prefix.encode("latin-1"),
+                head.target,
+            )
+        if attempt.edit is None and not body.on_disk:
+            data = body.whole()
+            if data and len(data) <= _JOINED_BYTES_MAX:
+                # Joining small ones costs less than a second system call.
+                link.transport.write(
+                    b"%b%b%b%b\r\ncontent-length: %d\r\n\r\n%b"
+                    % (start, upstream.head, head.tail, self._id, len(data), data)
+                )
+                self._await_answer(attempt, now)
+                return
+        self._send_other(link, attempt, start, now)
+
+    def _send_other(self, link: Uplink, attempt: Attempt, start: bytes, now: float) -> None:
+        """No body, a large or an edited one, or one on disk."""
+        head, body = self._head, self._body
         parts = segments(body, attempt.edit)
         count = length(parts)
-        target = head.target
-        if upstream.path_prefix:
-            target = upstream.path_prefix.encode("latin-1") + target
         if count or head.content_length is not None or head.chunked:
             ending = b"content-length: %d\r\n\r\n" % count
         elif head.websocket:
             ending = b"connection: Upgrade\r\nupgrade: websocket\r\n\r\n"
         else:
             ending = b"\r\n"
-        out = b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n%b" % (
-            head.method.encode("latin-1"),
-            target,
-            upstream.head,
-            head.lines,
-            self._forwarded(),
-            self._id,
-            ending,
-        )
-        self._sent = True
+        out = b"%b%b%b%b\r\n%b" % (start, attempt.upstream.head, head.tail, self._id, ending)
         if body.on_disk:
             link.transport.write(out)
             self._client.deadline = now + self._gateway.timeouts.body_idle_s
             pump = self._pump = Pump(body, parts, self._pump_write, self._pumped, self._pump_broke)
             pump.start(self._gateway.bodies)
             return
-        if parts:
-            data = parts[0]
-            assert isinstance(data, bytes)
-            # Joining small ones costs less than a second system call; large ones are not copied.
-            if len(data) <= 65_536:
-                link.transport.write(out + data)
-            else:
-                link.transport.writelines((out, data))
-        else:
-            link.transport.write(out)
+        link.transport.writelines((out, *(part for part in parts if isinstance(part, bytes))))
         self._await_answer(attempt, now)
 
-    def _forwarded(self) -> bytes:
-        client, head = self._client, self._head
+    def _write_start(self) -> bytes:
+        """Request line and last header lines, for this and all requests that say the same."""
+        head, client = self._head, self._client
         if head.forwarded is not None and client.peer in self._gateway.trusted:
-            return _trusted_lines(head.forwarded, client, head.host)
-        return b"%bX-Forwarded-Host: %b\r\n" % (client.forwarded, head.host)
+            forwarded = _trusted_lines(head.forwarded, client, head.host)
+        else:
+            forwarded = b"%bX-Forwarded-Host: %b\r\n" % (client.forwarded, head.host)
+        head.tail = b"%b%bx-request-id: " % (head.lines, forwarded)
+        head.start = start = b"%b %b HTTP/1.1\r\n" % (head.method.encode("latin-1"), head.target)
+        return start
 
     def _await_answer(self, attempt: Attempt, now: float) -> None:
         timeouts = self._gateway.timeouts
-        assert self._ticket is not None
-        total = timeouts.total_s if attempt.total_s is None else attempt.total_s
-        self._until = now + total
         if self._stream:
-            first = attempt.first_event_s
-            self._deadline(now + (timeouts.first_event_s if first is None else first))
+            limit = attempt.first_event_s
+            deadline = now + (timeouts.first_event_s if limit is None else limit)
         else:
-            self._deadline(self._until)
+            limit = attempt.total_s
+            deadline = self._until = now + (timeouts.total_s if limit is None else limit)
+        if not self._client.paused:
+            self._client.deadline = deadline
 
     def _deadline(self, at: float) -> None:
         # While the client takes nothing, its own limit runs instead.
@@ -379,7 +389,7 @@ class Exchange:
 
     def _pumped(self) -> None:
         self._pump = None
-        if self._phase is Phase.ASKED:
+        if self._phase == _ASKED:
             assert self._attempt is not None
             self._await_answer(self._attempt, clock.monotonic())
 
@@ -402,11 +412,11 @@ class Exchange:
         """Called once per read, when the parser has seen all of it."""
         link, phase = self._link, self._phase
         assert link is not None
-        if phase is Phase.EVENTS:
+        if phase == _EVENTS:
             self._relay_events(link)
-        elif phase is Phase.PLAIN:
+        elif phase == _PLAIN:
             self._relay_plain(link, b"")
-        elif phase is Phase.HELD:
+        elif phase == _HELD:
             self._relay_held(link)
         elif link.error is not None:
             self._failed(Failure.MALFORMED)
@@ -417,17 +427,17 @@ class Exchange:
         link, phase = self._link, self._phase
         if link is None:
             return
-        if phase is Phase.ASKED:
+        if phase == _ASKED:
             if link.got:
                 self._failed(Failure.MALFORMED)
             else:
                 self._failed(Failure.REUSED_CLOSED if link.reused else Failure.CLOSED)
-        elif phase is Phase.HELD:
+        elif phase == _HELD:
             # An end by close alone, without a single event, cannot be told from a crash.
             self._failed(Failure.MALFORMED)
         elif not link.complete:
             self._cut(Failure.ENDED_EARLY)
-        elif phase is Phase.EVENTS:
+        elif phase == _EVENTS:
             self._relay_events(link)
         else:
             self._relay_plain(link, b"")
@@ -460,14 +470,14 @@ class Exchange:
             return
         events = head.event_stream and not head.encoded and status < 400
         self._framing = of_client(link.framing, http10=self._head.http10, events=events)
-        if events and self._framing is not Framing.NO_BODY:
-            self._phase = Phase.HELD
+        if events and self._framing is not _NO_BODY:
+            self._phase = _HELD
             self._splitter = Splitter(self._gateway.limits.event_bytes_max)
             self._relay_held(link)
             return
-        if link.framing is Framing.UNTIL_CLOSE or (head.content_length or 0) <= _USAGE_BYTES_MAX:
+        if link.framing is _UNTIL_CLOSE or (head.content_length or 0) <= _USAGE_BYTES_MAX:
             self._kept = [] if b"json" in head.type else None
-        self._phase = Phase.PLAIN
+        self._phase = _PLAIN
         self._relay_plain(link, self._answer_head(head, now))
 
     def _answer_head(self, head: AnswerHead, now: float) -> bytes:
@@ -477,35 +487,48 @@ class Exchange:
         self._first_byte = now
         status = self._status = head.status
         framing = self._framing
-        close = client.closing = (
+        if (
             client.closing
             or self._head.wants_close
             or client.state.draining
-            or framing is Framing.UNTIL_CLOSE
-        )
-        if framing is Framing.CHUNKED:
+            or framing is _UNTIL_CLOSE
+        ):
+            client.closing = True
+        if framing is _CHUNKED:
             frame = b"transfer-encoding: chunked\r\n"
-        elif framing is Framing.UNTIL_CLOSE or head.content_length is None or status == 204:
+        elif framing is _UNTIL_CLOSE or head.content_length is None or status == 204:
             frame = b""
         else:
             frame = b"content-length: %d\r\n" % head.content_length
-        model = ticket.answer_model or self._model
-        return (
-            b"%b%b%b%bx-request-id: %b\r\nx-creche-service: %b\r\n"
-            b"%bx-creche-attempts: %d\r\n%b%b%b\r\n"
-            % (
+        start = head.start
+        if not start:
+            start = head.start = b"%b%b%b" % (
                 status_line(status),
                 head.lines,
-                _SSE_LINES if self._phase is Phase.HELD else head.cache_lines,
-                frame,
-                self._id,
-                attempt.upstream.name.encode("latin-1", "replace"),
-                b"" if model is None else b"x-creche-model: %b\r\n" % header_text(model),
-                attempt.number,
-                b"x-creche-error: upstream\r\n" if status >= 400 else b"",
-                ticket.answer_head,
-                connection_line(close, self._head.http10),
+                _SSE_LINES if self._phase == _HELD else head.cache_lines,
             )
+        link = self._link
+        assert link is not None
+        if attempt.number == 1:
+            service = link.service_lines
+        else:
+            service = b"x-creche-service: %b\r\nx-creche-attempts: %d\r\n" % (
+                attempt.upstream.name.encode("latin-1", "replace"),
+                attempt.number,
+            )
+        model = ticket.answer_model or self._model
+        lines = b"" if model is None else (_model_lines.get(model) or _model_line(model))
+        if status >= 400:
+            lines += b"x-creche-error: upstream\r\n"
+        if client.closing or self._head.http10:
+            lines += connection_line(client.closing, self._head.http10)
+        return b"%b%bx-request-id: %b\r\n%b%b%b\r\n" % (
+            start,
+            frame,
+            self._id,
+            service,
+            lines,
+            ticket.answer_head,
         )
 
     def _relay_plain(self, link: Uplink, out: bytes) -> None:
@@ -526,7 +549,7 @@ class Exchange:
                     self._kept = None
                 else:
                     kept.append(data)
-            if self._framing is Framing.CHUNKED:
+            if self._framing is _CHUNKED:
                 out = b"%b%x\r\n%b\r\n" % (out, len(data), data)
             else:
                 out = out + data if out else data
@@ -535,7 +558,7 @@ class Exchange:
             self._cut(Failure.MALFORMED)
             return
         if link.complete:
-            if self._framing is Framing.CHUNKED:
+            if self._framing is _CHUNKED:
                 out += LAST_CHUNK
             self._write(out)
             self._finish(link)
@@ -574,12 +597,12 @@ class Exchange:
             return
         held, self._held = self._held, b""
         out = self._answer_head(head, clock.monotonic())
-        self._phase = Phase.EVENTS
+        self._phase = _EVENTS
         self._first = held[:_TAIL_BYTES]
         self._body.release()
         if held:
             self._count_events(held)
-            if self._framing is Framing.CHUNKED:
+            if self._framing is _CHUNKED:
                 out = b"%b%x\r\n%b\r\n" % (out, len(held), held)
             else:
                 out += held
@@ -609,7 +632,7 @@ class Exchange:
                 self._bytes_out += len(whole)
                 self._tail_before = self._tail
                 self._tail = whole
-                if self._framing is Framing.CHUNKED:
+                if self._framing is _CHUNKED:
                     whole = b"%x\r\n%b\r\n" % (len(whole), whole)
                 if not (link.complete or self._client.transport.is_closing()):
                     self._client.transport.write(whole)
@@ -634,7 +657,7 @@ class Exchange:
             self._cut(Failure.MALFORMED)
             return
         rest = self._splitter.rest()
-        if self._framing is Framing.CHUNKED:
+        if self._framing is _CHUNKED:
             if rest:
                 out += b"%x\r\n%b\r\n" % (len(rest), rest)
             out += LAST_CHUNK
@@ -650,7 +673,7 @@ class Exchange:
     def _open_tunnel(self, link: Uplink, head: AnswerHead, now: float) -> None:
         client = self._client
         client.closing = True
-        self._phase = Phase.TUNNEL
+        self._phase = _TUNNEL
         self._first_byte = now
         self._status = 101
         attempt = self._attempt
@@ -758,7 +781,7 @@ class Exchange:
         if link is not None:
             link.drop()
         client = self._client
-        if self._phase is Phase.EVENTS:
+        if self._phase == _EVENTS:
             attempt = self._attempt
             assert attempt is not None
             out = errors.event(
@@ -766,7 +789,7 @@ class Exchange:
                 self._route.family,
                 request_id=self._id.decode("latin-1"),
             )
-            if self._framing is Framing.CHUNKED:
+            if self._framing is _CHUNKED:
                 out = b"%x\r\n%b\r\n%b" % (len(out), out, LAST_CHUNK)
             self._write(out)
             client.closing = True
@@ -778,11 +801,12 @@ class Exchange:
         self._link = None
         now = clock.monotonic()
         link.done(now)
-        self._end(of_status(self._status, self._retry_after), None)
+        status = self._status
+        self._end(_OK if status < 400 else of_status(status, self._retry_after), None, now)
 
     def client_left(self) -> None:
         """Frees the upstream now, in every phase."""
-        if self._phase is Phase.DONE:
+        if self._phase == _DONE:
             return
         link, self._link = self._link, None
         if link is not None:
@@ -792,9 +816,9 @@ class Exchange:
 
     def shut_down(self) -> None:
         """The drain time is over."""
-        if self._phase in (Phase.EVENTS, Phase.PLAIN):
+        if self._phase in (_EVENTS, _PLAIN):
             self._cut(Failure.ENDED_EARLY)
-        elif self._phase is not Phase.DONE:
+        elif self._phase != _DONE:
             self._client.closing = True
             link, self._link = self._link, None
             if link is not None:
@@ -805,14 +829,14 @@ class Exchange:
     def timed_out(self, now: float) -> None:
         """The client's deadline passed while this was current."""
         phase = self._phase
-        if phase is Phase.CONNECT:
+        if phase == _CONNECT:
             task, self._task = self._task, None
             if task is not None:
                 task.cancel()
             self._failed(Failure.CONNECT)
-        elif phase is Phase.ASKED or phase is Phase.HELD:
+        elif phase in (_ASKED, _HELD):
             self._failed(Failure.NO_ANSWER)
-        elif phase is Phase.EVENTS or phase is Phase.PLAIN:
+        elif phase in (_EVENTS, _PLAIN):
             self._cut(Failure.STALLED)
 
     def client_paused(self) -> None:
@@ -824,15 +848,15 @@ class Exchange:
             self._link.transport.resume_reading()
         self._client.deadline = (
             self._until
-            if self._phase is Phase.PLAIN and not self._stream
+            if self._phase == _PLAIN and not self._stream
             else clock.monotonic() + self._chunk_s
         )
 
-    def _end(self, outcome: Outcome, failure: Failure | None) -> None:
+    def _end(self, outcome: Outcome, failure: Failure | None, now: float = 0.0) -> None:
         """Once, on every path: what was taken comes back."""
-        if self._phase is Phase.DONE:
+        if self._phase == _DONE:
             return
-        self._phase = Phase.DONE
+        self._phase = _DONE
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -842,29 +866,47 @@ class Exchange:
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
+        now = now or clock.monotonic()
         ticket = self._ticket
         if ticket is not None:
-            ticket.wake = None
-            end = End(outcome, self._status, clock.monotonic())
-            end.failure = failure
-            end.first_byte = self._first_byte
-            end.bytes_out = self._bytes_out
-            end.events = self._events
-            end.upstream_spoke = self._first_byte > 0
-            if self._tail:
-                tail = (self._tail_before + self._tail)[-_TAIL_BYTES:]
-                end.done_marker = events.has_marker(self._route.family, tail)
-                end.tokens_in, end.tokens_out = events.usage_of_events(self._first, tail)
-            elif self._kept:
-                kept = self._kept
-                body = kept[0] if len(kept) == 1 else b"".join(kept)
-                end.tokens_in, end.tokens_out = events.usage_of_answer(body)
+            end = End(outcome, self._status, now)
+            if failure is not None:
+                end.failure = failure
+                ticket.wake = None
+            if self._first_byte:
+                end.first_byte = self._first_byte
+                end.bytes_out = self._bytes_out
+                end.upstream_spoke = True
+                self._read_usage(end)
             ticket.ended(end)
         self._body.release()
         self._gateway.active -= 1
         client = self._client
         if client.current is self:
-            client.answered()
+            client.answered(now)
+
+    def _read_usage(self, end: End) -> None:
+        if self._tail:
+            end.events = self._events
+            tail = (self._tail_before + self._tail)[-_TAIL_BYTES:]
+            end.done_marker = events.has_marker(self._route.family, tail)
+            end.tokens_in, end.tokens_out = events.usage_of_events(self._first, tail)
+        elif self._kept:
+            kept = self._kept
+            body = kept[0] if len(kept) == 1 else b"".join(kept)
+            end.tokens_in, end.tokens_out = events.usage_of_answer(body)
+
+
+#: Written once; bounded, since names come from outside.
+_model_lines: dict[str, bytes] = {}
+_MODEL_LINES_MAX = 1_000
+
+
+def _model_line(model: str) -> bytes:
+    line = b"x-creche-model: %b\r\n" % header_text(model)
+    if len(_model_lines) < _MODEL_LINES_MAX:
+        _model_lines[model] = line
+    return line
 
 
 _SSE_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"

@@ -129,8 +129,25 @@ class Head:
     """A request's head, well formed. `lines` are the header lines that pass, each with its CRLF."""
 
     __slots__ = (
-        "chunked", "content_length", "content_type", "encoded", "expects", "fields", "forwarded",
-        "host", "http10", "id", "lines", "method", "path", "query", "target", "wants_close",
+        "chunked",
+        "content_length",
+        "content_type",
+        "encoded",
+        "expects",
+        "fields",
+        "forwarded",
+        "host",
+        "http10",
+        "id",
+        "length_at",
+        "lines",
+        "method",
+        "path",
+        "query",
+        "start",
+        "tail",
+        "target",
+        "wants_close",
         "websocket",
     )  # fmt: skip
 
@@ -157,6 +174,11 @@ class Head:
         #: X-Forwarded-* as they came, for trusted proxies.
         self.forwarded: dict[bytes, bytes] | None = None
         self.fields: Fields
+        #: Where Content-Length stands among the headers; -1 for none.
+        self.length_at = -1
+        #: The request line and the last header lines for upstreams, once they were written.
+        self.start = b""
+        self.tail = b""
 
 
 #: reg-name, IPv4 or [IPv6], and a port. Narrower than RFC 3986: nothing here needs sub-delims.
@@ -207,6 +229,7 @@ def read_request(
             if head.content_length is not None or not _LENGTH_FORM.match(value):
                 raise _bad("Content-Length is malformed or given twice")
             head.content_length = int(value)
+            head.length_at = headers.index(pair)
         elif code == _TYPE:
             head.content_type = value.decode("latin-1")
             lines.append(name + b": " + value)
@@ -315,8 +338,8 @@ class AnswerHead:
     """An upstream's head. `lines` pass on; framing and what the router writes are left out."""
 
     __slots__ = (
-        "cache_lines", "chunked", "close", "content_length", "encoded", "event_stream", "lines",
-        "retry_after", "status", "type", "upgrade",
+        "cache_lines", "chunked", "close", "content_length", "encoded", "event_stream",
+        "length_at", "lines", "retry_after", "start", "status", "type", "upgrade",
     )  # fmt: skip
 
     def __init__(self, status: int) -> None:
@@ -333,6 +356,43 @@ class AnswerHead:
         self.event_stream = False
         self.retry_after: bytes | None = None
         self.upgrade = b""
+        #: Where Content-Length stands among the headers; -1 for none.
+        self.length_at = -1
+        #: Status line and what passes, once they were written.
+        self.start = b""
+
+
+class Memo:
+    """The last headers of a connection, and what was read of them.
+
+    Most connections say the same over and over but for the length. `same` tells so, and then the
+    Head that was made for the last ones is right for these.
+    """
+
+    __slots__ = ("headers", "length_at")
+
+    def __init__(self, headers: Headers, length_at: int) -> None:
+        self.headers = headers
+        self.length_at = length_at
+
+    def same(self, headers: Headers) -> bytes | None:
+        """None if they differ in more than the length; else the length's text, empty for none.
+
+        llhttp has seen to it that it is one number."""
+        kept = self.headers
+        if len(headers) != len(kept):
+            return None
+        at = self.length_at
+        if at < 0:
+            return b"" if headers == kept else None
+        pair = headers[at]
+        if pair[0] != kept[at][0]:
+            return None
+        headers[at] = kept[at]
+        if headers == kept:
+            return pair[1]
+        headers[at] = pair
+        return None
 
 
 class MalformedError(Exception):
@@ -349,7 +409,8 @@ def read_answer(status: int, version: str, headers: Headers) -> AnswerHead:
     lines: list[bytes] = []
     named: list[bytes] | None = None
     close = version == "1.0"
-    for name, value in headers:
+    for pair in headers:
+        name, value = pair
         code = _answer_codes.get(name)
         if code is None:
             code = _learn_answer(name)
@@ -361,6 +422,7 @@ def read_answer(status: int, version: str, headers: Headers) -> AnswerHead:
             if head.content_length is not None or not _LENGTH_FORM.match(value):
                 raise MalformedError("Content-Length")
             head.content_length = int(value)
+            head.length_at = headers.index(pair)
         elif code == _TYPE:
             head.type = value
             head.event_stream = value[:17].lower() == b"text/event-stream"

@@ -139,30 +139,29 @@ Step = Attempt | Wait | Problem
 
 
 class End:
-    """What became of a request. Times are monotonic seconds, 0 when it did not come to that."""
+    """What became of a request. Times are monotonic seconds, 0 when it did not come to that.
 
-    __slots__ = (
-        "bytes_out", "done_marker", "ended", "events", "failure", "first_byte", "outcome",
-        "status", "tokens_in", "tokens_out", "upstream_spoke",
-    )  # fmt: skip
+    Defaults stand on the class: most requests set few of them, and each costs time.
+    """
+
+    #: When the first byte went to the client.
+    first_byte: float = 0.0
+    bytes_out: int = 0
+    #: SSE events relayed; 0 for plain answers.
+    events: int = 0
+    #: The stream's terminal marker was seen ([DONE], response.completed, message_stop).
+    done_marker: bool = False
+    failure: Failure | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    #: False: the router answered for itself.
+    upstream_spoke: bool = False
 
     def __init__(self, outcome: Outcome, status: int, ended: float) -> None:
         self.outcome = outcome
         #: What the client was sent (499 when it left before anything was).
         self.status = status
         self.ended = ended
-        #: When the first byte went to the client.
-        self.first_byte = 0.0
-        self.bytes_out = 0
-        #: SSE events relayed; 0 for plain answers.
-        self.events = 0
-        #: The stream's terminal marker was seen ([DONE], response.completed, message_stop).
-        self.done_marker = False
-        self.failure: Failure | None = None
-        self.tokens_in: int | None = None
-        self.tokens_out: int | None = None
-        #: False: the router answered for itself.
-        self.upstream_spoke = False
 
 
 class Ticket(Protocol):

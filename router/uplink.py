@@ -15,7 +15,7 @@ from typing import Protocol
 import httptools
 
 from router.framing import Framing, of_upstream
-from router.head import AnswerHead, MalformedError, read_answer
+from router.head import AnswerHead, Headers, MalformedError, Memo, read_answer
 from router.seam import Upstream
 
 #: More interim answers than any server has a reason for.
@@ -44,35 +44,21 @@ class Tunnel(Protocol):
     def upstream_resumed(self) -> None: ...
 
 
+_NO_BODY, _LENGTH = Framing.NO_BODY, Framing.LENGTH
+
+
+class AnswerMemo(Memo):
+    """The last answer of a connection."""
+
+    __slots__ = ("head",)
+
+    def __init__(self, headers: Headers, head: AnswerHead) -> None:
+        super().__init__(headers, head.length_at)
+        self.head = head
+
+
 class Uplink(asyncio.Protocol):
     """`parts` is what the owner has not taken yet. `error` is why the answer is none."""
-
-    __slots__ = (
-        "_head_bytes",
-        "_head_only",
-        "_headers",
-        "_interim",
-        "_is_interim",
-        "_method",
-        "_parser",
-        "_pool",
-        "clean",
-        "complete",
-        "ended",
-        "error",
-        "framing",
-        "got",
-        "head",
-        "idle_until",
-        "keep",
-        "node",
-        "owner",
-        "parts",
-        "rest",
-        "reused",
-        "transport",
-        "tunnel",
-    )  # fmt: skip
 
     def __init__(self, pool: "Pool", node: Upstream) -> None:
         self._pool = pool
@@ -83,17 +69,15 @@ class Uplink(asyncio.Protocol):
         self.reused = False
         self.idle_until = 0.0
         self._parser: httptools.HttpResponseParser | None = None
+        self._memo: AnswerMemo | None = None
+        #: What answers from here say about it, at the first attempt.
+        self.service_lines = b"x-creche-service: %b\r\nx-creche-attempts: 1\r\n" % (
+            node.name.encode("latin-1", "replace")
+        )
         self._headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
         self.ended = False
-        self._reset("GET")
-
-    def _reset(self, method: str) -> None:
-        self._method = method
-        self._head_bytes = 0
-        self._interim = 0
-        self._is_interim = False
-        self._head_only = False
+        self._method = "GET"
         #: Any byte of answer arrived.
         self.got = False
         self.head: AnswerHead | None = None
@@ -104,14 +88,28 @@ class Uplink(asyncio.Protocol):
         self.error: str | None = None
         #: What followed a 101.
         self.rest = b""
+        self._head_bytes = 0
+        self._interim = 0
+        self._is_interim = False
+        #: A head without a body, as the parser does not know: it is replaced.
+        self._head_only = False
+
+    def _reset(self) -> None:
+        """For the next answer: what an ordinary one may have changed."""
+        self.got = False
+        self.head = None
+        self.complete = False
+        self.keep = False
+        self._head_bytes = 0
+        self._interim = 0
+        self._head_only = False
 
     def ask(self, owner: Owner, method: str) -> None:
         """A request goes out now; the answer belongs to `owner`."""
         self.owner = owner
+        self._method = method
         if self.got:
-            self._reset(method)
-        else:
-            self._method = method
+            self._reset()
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
 
@@ -153,7 +151,7 @@ class Uplink(asyncio.Protocol):
 
     def _ended_exactly(self, data: bytes) -> bool:
         """Whether the answer's last byte is the read's last: the parser skips stray CRLFs."""
-        if self.framing is Framing.LENGTH and self.parts:
+        if self.framing is _LENGTH and self.parts:
             return data.endswith(self.parts[-1])
         return data[-6:] != b"\r\n\r\n\r\n"[-6:]
 
@@ -203,6 +201,17 @@ class Uplink(asyncio.Protocol):
         headers, self._headers = self._headers, []
         if self.complete:
             return
+        memo = self._memo
+        if memo is not None and memo.head.status == status:
+            same = memo.same(headers)
+            if same is not None:
+                head = self.head = memo.head
+                head.content_length = int(same) if same else None
+                self.framing = framing = of_upstream(self._method, head)
+                if framing is _NO_BODY:
+                    self.complete = self._head_only = True
+                    self.keep = not head.close
+                return
         if status < 200 and status != 101:
             self._is_interim = True
             self._interim += 1
@@ -215,8 +224,9 @@ class Uplink(asyncio.Protocol):
             self.error = f"malformed head: {error}"
             return
         self.head = head
+        self._memo = AnswerMemo(headers, head)
         self.framing = framing = of_upstream(self._method, head)
-        if framing is Framing.NO_BODY:
+        if framing is _NO_BODY:
             # llhttp would wait for the body that a Content-Length announces here.
             self.complete = self._head_only = True
             self.keep = not head.close
