@@ -97,6 +97,8 @@ class Client(asyncio.Protocol):
         self.state = state
         self.transport: asyncio.Transport
         self.peer = ""
+        #: A proxy whose word about its clients is taken.
+        self.trusted = False
         #: X-Forwarded-For and -Proto, as this connection's upstream requests say them.
         self.forwarded = b""
         #: Monotonic seconds; the sweep calls `timed_out` after it.
@@ -120,6 +122,8 @@ class Client(asyncio.Protocol):
         self._refusal: Problem | None = None
         self._memo: RequestMemo | None = None
         self._linger = -1
+        #: What was not taken yet, when that was last looked at.
+        self._unsent = NEVER
         self._continue = False
         self._proceeding = False
         self._reading_paused = False
@@ -138,6 +142,7 @@ class Client(asyncio.Protocol):
         state.clients.add(self)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.trusted = state.trusts(self.peer)
         self.forwarded = (
             f"X-Forwarded-For: {self.peer or 'unknown'}\r\nX-Forwarded-Proto: {state.scheme}\r\n"
         ).encode("latin-1")
@@ -248,6 +253,7 @@ class Client(asyncio.Protocol):
         if self.tunnel is not None:
             self.tunnel.client_paused()
         else:
+            self._unsent = NEVER
             self.deadline = self.state.now() + self.state.timeouts.write_idle_s
             if self.current is not None:
                 self.current.client_paused()
@@ -396,6 +402,7 @@ class Client(asyncio.Protocol):
         connection, and the client would never see why."""
         self.closing = True
         self._linger = _LINGER_BYTES
+        self._unsent = NEVER
         self.deadline = self.state.now() + _LINGER_S
         if self.eof or not self.transport.can_write_eof():
             self.transport.close()
@@ -475,7 +482,9 @@ class Client(asyncio.Protocol):
             return
         if not self.paused:
             self.deadline = now + self.state.timeouts.keep_alive_s
-        if self._queue or self._pending or self._refusal is not None:
+        if self.incoming is not None:
+            self.deadline = now + self.state.timeouts.body_idle_s
+        if self._queue or self._pending or self._refusal is not None or self._continue:
             self.proceed()
 
     def _idle(self) -> None:
@@ -498,7 +507,7 @@ class Client(asyncio.Protocol):
         if self.tunnel is not None:
             self.tunnel.timed_out(now)
         elif self.paused or self._linger >= 0:
-            self.abort()
+            self._slow(now)
         elif self.current is not None:
             self.current.timed_out(now)
         elif self.incoming is not None:
@@ -509,6 +518,15 @@ class Client(asyncio.Protocol):
             self.proceed()
         else:
             self.transport.close()
+
+    def _slow(self, now: float) -> None:
+        """A client that still takes what was written gets the time for it."""
+        left = self.transport.get_write_buffer_size()
+        if 0 < left < self._unsent:
+            self._unsent = left
+            self.deadline = now + self.state.timeouts.write_idle_s
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Cut the connection so that it cannot be taken for an end: a reset."""

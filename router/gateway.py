@@ -64,7 +64,6 @@ class Gateway:
         ids: RequestIds,
         *,
         plain_errors: bool = False,
-        trusted: "frozenset[str]" = frozenset(),
     ) -> None:
         self.loop = loop
         self.desk = desk
@@ -74,7 +73,6 @@ class Gateway:
         self.timeouts = timeouts
         self.ids = ids
         self.plain_errors = plain_errors
-        self.trusted = trusted
         #: JSON up to this is parsed at once.
         self.inline_bytes = min(
             _PARSE_INLINE_BYTES, limits.body_memory_bytes, limits.json_bytes_max
@@ -102,6 +100,8 @@ class Exchange:
     _sent = False
     #: The next connection must be a fresh one: a reused one has just failed.
     _fresh = False
+    #: How the last attempt failed.
+    _failure: Failure | None = None
     _framing = _NO_BODY
     _splitter: Splitter | None = None
     _held = b""
@@ -355,7 +355,7 @@ class Exchange:
     def _write_start(self) -> bytes:
         """Request line and last header lines, for this and all requests that say the same."""
         head, client = self._head, self._client
-        if head.forwarded is not None and client.peer in self._gateway.trusted:
+        if head.forwarded is not None and client.trusted:
             forwarded = _trusted_lines(head.forwarded, client, head.host)
         else:
             forwarded = b"%bX-Forwarded-Host: %b\r\n" % (client.forwarded, head.host)
@@ -737,6 +737,7 @@ class Exchange:
         self._splitter = None
         self._held = b""
         self._retry_after = False
+        self._failure = failure
         self._fresh = failure is Failure.REUSED_CLOSED
         now = clock.monotonic()
         assert self._ticket is not None
@@ -752,8 +753,8 @@ class Exchange:
     def _problem(self, problem: Problem) -> None:
         """The last word is the router's own."""
         self._answer(problem)
-        attempt = self._attempt
-        self._end(Outcome.REFUSED if attempt is None else Outcome.UNREACHABLE, None)
+        failure = self._failure
+        self._end(Outcome.REFUSED if failure is None else of_failure(failure), failure)
 
     def _answer(self, problem: Problem) -> None:
         client, head = self._client, self._head

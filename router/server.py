@@ -9,8 +9,10 @@ import contextlib
 import random
 import socket
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from common import clock, http
+from common.errors import RefusalError
 from common.tasks import cancel, spawn
 from router.body import Bodies
 from router.config import Config
@@ -76,9 +78,9 @@ class Relay:
             timeouts,
             self._ids,
             plain_errors=self.plain_errors,
-            trusted=frozenset(config.trusted_proxies),
         )
         self.start: Callable[[Client, Incoming], None] = self.gateway.start
+        self._trusted = [_network(text) for text in config.trusted_proxies]
         self._desk = desk
         self._loop = loop
         self._listeners: list[asyncio.Server] = []
@@ -95,6 +97,16 @@ class Relay:
                 await self._loop.create_server(lambda: Client(self), sock=one, start_serving=True)
             )
         self._sweep.start()
+
+    def trusts(self, peer: str) -> bool:
+        """Whether `peer` is one of trusted_proxies."""
+        if not self._trusted:
+            return False
+        try:
+            address = ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
 
     @property
     def in_flight(self) -> int:
@@ -169,6 +181,16 @@ class Relay:
         await asyncio.sleep(0)
         self.bodies.close()
         self._listeners.clear()
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError as why:
+        raise RefusalError(
+            f'trusted_proxies has "{text}", which is neither an address nor a network: {why}.\n'
+            '  Write them like  trusted_proxies = ["10.0.0.5", "10.1.0.0/16"]'
+        ) from why
 
 
 async def serve_relay(

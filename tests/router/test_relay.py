@@ -23,7 +23,6 @@ from tests.router.relay_kit import (
 )
 from tests.support.until import until
 
-
 A, B, DONE = b'data: {"a":1}\n\n', b'data: {"b":2}\n\n', b"data: [DONE]\n\n"
 
 
@@ -77,8 +76,9 @@ async def test_the_clients_key_and_its_word_about_itself_stay_here() -> None:
         assert head.count(b"host:") == 2  # Host and X-Forwarded-Host
 
 
-async def test_a_trusted_proxys_word_is_kept() -> None:
-    async with serving(always(OK), trusted_proxies=("127.0.0.1",)) as rig:
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "127.0.0.0/8"])
+async def test_a_trusted_proxys_word_is_kept(trusted: str) -> None:
+    async with serving(always(OK), trusted_proxies=(trusted,)) as rig:
         await rig.post(
             "/v1/chat/completions", CHAT, b"X-Forwarded-For: 9.9.9.9", b"X-Forwarded-Proto: https"
         )
@@ -294,6 +294,21 @@ async def test_the_router_itself_says_continue() -> None:
         client.writer.write(CHAT)
         assert (await client.answer()).status == 200
         assert b"expect" not in rig.upstreams[0].requests[0][0].lower()
+        await client.close()
+
+
+async def test_a_pipelined_expectation_is_answered_when_its_turn_comes() -> None:
+    async with serving(always(OK)) as rig:
+        client = await rig.client()
+        client.send("/v1/chat/completions", CHAT)
+        client.writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(CHAT)
+        )
+        assert (await client.answer()).status == 200
+        assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.writer.write(CHAT)
+        assert (await client.answer()).status == 200
         await client.close()
 
 
@@ -788,6 +803,18 @@ async def test_a_slow_client_slows_the_upstream_and_loses_nothing(stream: bool) 
         assert sent < count  # it was held back
         answer = await client.answer()
         assert len(answer.body) == count * len(piece)
+        await client.close()
+
+
+async def test_a_slow_client_gets_the_last_answer_whole_before_the_close() -> None:
+    size = 8_000_000
+    said = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"x" * size)
+    async with serving(always(said)) as rig:
+        client = await rig.client()
+        client.send("/v1/chat/completions", CHAT, b"Connection: close")
+        await client.head()
+        await asyncio.sleep(2.5)  # longer than a refused client is listened to
+        assert len(await client.rest()) == size
         await client.close()
 
 

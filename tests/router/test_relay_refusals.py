@@ -14,7 +14,6 @@ from router.server import Relay
 from tests.router.relay_kit import CHAT, OK, Talk, always, config, serving, splits
 from tests.support.until import until
 
-
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n"
 
