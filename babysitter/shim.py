@@ -26,18 +26,18 @@ from typing import Any
 
 if not __package__:  # run by its path: the package is beside us, and only it is taken from there
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from babysitter import cgroup, procfs
-    from babysitter.shim_control import Client, Control, Message
-    from babysitter.shimlog import RING_BYTES, Ring, RotatedLog
 
+from babysitter import cgroup, procfs
+from babysitter.shim_control import Control, Message
+from babysitter.shim_folder import LOCK, LOG, SCHEMA, SOCKET, STATE, write_atomically
+from babysitter.shim_leftovers import Leftovers
+from babysitter.shim_output import Output
+from babysitter.shim_requests import Requests
+from babysitter.shim_start import Refusal, send_group, signal_name, start_engine
+from babysitter.shimlog import RotatedLog
+
+if not __package__:
     sys.path.pop()
-else:
-    from babysitter import cgroup, procfs
-    from babysitter.shim_control import Client, Control, Message
-    from babysitter.shimlog import RING_BYTES, Ring, RotatedLog
-
-SCHEMA = 1
-STATE, LOCK, LOG, SOCKET = "state.json", "lock", "engine.log", "socket"
 
 #: How long an exit that nobody acknowledged is kept ready; `state.json` keeps it for good.
 LINGER_S = 300.0
@@ -47,12 +47,6 @@ LINGER_AFTER_TERM_S = 1.0
 LOOK_S, LOOK_S_MAX = 0.01, 0.25
 #: A state that a full disk refused is tried again this often.
 STATE_RETRY_S = 1.0
-#: The kernel's default limit for users: slack for an engine while we are off the CPU.
-PIPE_BYTES = 1024 * 1024
-#: More than one pipe's worth before others get their turn: after the last writer's end, all of it.
-READ_BYTES, READS_MAX = 64 * 1024, 32
-#: Answers that wait for the end; a babysitter asks once.
-WAITING_MAX = 64
 #: Errors of our own that are told in `shim.err`; later ones repeat them.
 ERRORS_TOLD_MAX = 20
 
@@ -60,10 +54,6 @@ STARTING, RUNNING, CLEARING, ENDED = "starting", "running", "clearing", "ended"
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Refusal(Exception):
-    """The engine cannot be started; a sentence for the operator."""
 
 
 class Shim:
@@ -79,13 +69,12 @@ class Shim:
         self.exit: dict[str, Any] | None = None
         self.released = False
         self._poll = select.epoll()
-        self.control = Control(self._poll, self._answer)
-        self._ring = Ring(RING_BYTES)
-        self._log = RotatedLog(os.path.join(folder, LOG), spec["log_bytes_max"], spec["log_files"])
+        self._requests = Requests(self)
+        self.control = Control(self._poll, self._requests.answer)
+        log = RotatedLog(os.path.join(folder, LOG), spec["log_bytes_max"], spec["log_files"])
+        self._output = Output(self._poll, log)
         self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._signal_wake = wake
-        self._output = -1
-        self._waiting: list[tuple[Client, Any]] = []  # answered when nothing is left
         self._stopping = False  # somebody asked for the end, so it is no crash
         self._killed = False  # we sent KILL, so KILL is no sign of the kernel's OOM killer
         self._kill_at: float | None = None  # end of the grace
@@ -94,8 +83,8 @@ class Shim:
         self._leave_at: float | None = None
         self._retry_at: float | None = None
         self._leaving_soon = False
-        self._beyond_us: set[tuple[int, int]] = set()  # processes of users we may not signal
         self._cgroup: str | None = None
+        self._leftovers = Leftovers()
         self._oom_file = cgroup.oom_file()
         self._oom_before = 0
 
@@ -116,40 +105,20 @@ class Shim:
         self._write_state()
         if self.spec.get("cgroup"):
             self._cgroup = cgroup.make(self.spec["cgroup"], f"creche-{self.spec['engine_id']}")
+        self._leftovers.cgroup = self._cgroup
         if self._cgroup is not None:
             own = os.path.join(self._cgroup, "memory.events")
             self._oom_file = own if os.access(own, os.R_OK) else self._oom_file
         self._oom_before = cgroup.oom_kills(self._oom_file)
         try:
-            self._spawn()
+            engine = start_engine(self.spec, self._cgroup)
         except Refusal:
             self._forget()
             raise
+        self.pid, self.start_time, self.started_at, output = engine
+        self._output.open(output)
         self.phase = RUNNING
         self._write_state()
-
-    def _spawn(self) -> None:
-        self._output, output = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._output, False)
-        try:
-            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        except OSError:
-            pass
-        failed, failing = os.pipe2(os.O_CLOEXEC)
-        self.started_at = time.time()  # noqa: TID251  (no common here)
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become_engine(self.spec, output, failing, self._cgroup)
-        os.close(output)
-        os.close(failing)
-        with open(failed, encoding="utf-8") as pipe:
-            why = pipe.read()
-        if why:
-            os.waitpid(self.pid, 0)
-            raise Refusal(why)
-        found = procfs.look(self.pid)  # still there: nobody but us reaps it
-        self.start_time = found.start_time if found else 0
-        self._poll.register(self._output, select.EPOLLIN)
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────────
 
@@ -169,8 +138,8 @@ class Shim:
 
     def _turn(self) -> None:
         for fd, mask in self._poll.poll(self._timeout()):
-            if fd == self._output:
-                self._drain(READS_MAX)
+            if fd == self._output.fd:
+                self._output.drain()
             elif fd == self._wake:
                 self._signalled()
             elif self.control.owns(fd):
@@ -192,7 +161,7 @@ class Shim:
             self._kill_at = None
             if self.phase == RUNNING:
                 self._killed = True
-                _send_group(self.pid, signal.SIGKILL)
+                send_group(self.pid, signal.SIGKILL)
             self._look_s, self._look_at = LOOK_S, time.monotonic()
         if self.phase == CLEARING and self._is_due(self._look_at):
             self._clear()
@@ -211,29 +180,6 @@ class Shim:
         if signal.SIGCHLD in numbers:
             self._reap()
 
-    # ── output ─────────────────────────────────────────────────────────────────────────────────
-
-    def _drain(self, reads_max: int) -> None:
-        """Take what the engine printed: never more than its turn, never waiting for the disk."""
-        for _ in range(reads_max):
-            if self._output < 0:
-                return
-            try:
-                chunk = os.read(self._output, READ_BYTES)
-            except BlockingIOError:
-                return
-            if not chunk:
-                self._close_output()
-                return
-            self._ring.add(chunk)
-            self._log.add(chunk)
-
-    def _close_output(self) -> None:
-        if self._output >= 0:
-            self._poll.unregister(self._output)
-            os.close(self._output)
-            self._output = -1
-
     # ── the end ────────────────────────────────────────────────────────────────────────────────
 
     def _reap(self) -> None:
@@ -241,7 +187,7 @@ class Shim:
             # Before it is reaped its pid, and so its group's number, is nobody else's.
             seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is not None and not self._in_grace():
-                _send_group(self.pid, signal.SIGKILL)
+                send_group(self.pid, signal.SIGKILL)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -255,9 +201,7 @@ class Shim:
             self._look_at = time.monotonic()
 
     def _engine_ended(self, code: int) -> None:
-        killed_by = signal.Signals(-code).name if code < 0 and -code in _SIGNALS else None
-        if code < 0 and killed_by is None:
-            killed_by = f"SIG{-code}"  # a real-time signal
+        killed_by = signal_name(-code) if code < 0 else None
         self.exit = {
             "code": code if code >= 0 else None,
             "signal": killed_by,
@@ -265,7 +209,7 @@ class Shim:
             "at": time.time(),  # noqa: TID251  (no common here)
         }
         self.phase = CLEARING
-        self._drain(READS_MAX)  # its last words, before anybody asks for them
+        self._output.drain()  # its last words, before anybody asks for them
         self._write_state()
         self.control.push({"event": "exited", "exit": self.exit})
         self._look_s = LOOK_S
@@ -279,31 +223,14 @@ class Shim:
 
     def _clear(self) -> None:
         """End what the engine left. Its group keeps the rest of a grace that was asked for."""
-        procs = procfs.table()
-        left = [
-            proc
-            for proc in procfs.under([os.getpid()], procs)
-            if proc.state not in "ZX" and (proc.pid, proc.start_time) not in self._beyond_us
-        ]
-        if not left:
+        if self._leftovers.end(spared=self.pid if self._in_grace() else None):
+            self._look_at = time.monotonic() + self._look_s
+            self._look_s = min(self._look_s * 2, LOOK_S_MAX)
+        else:
             self._cleared()
-            return
-        polite = self._in_grace() and any(proc.group == self.pid for proc in left)
-        if not polite:
-            if self._cgroup is not None:
-                cgroup.kill(self._cgroup)
-            for proc in left:
-                try:
-                    procfs.send(proc, signal.SIGKILL)
-                except PermissionError:
-                    self._beyond_us.add((proc.pid, proc.start_time))
-        self._look_at = time.monotonic() + self._look_s
-        self._look_s = min(self._look_s * 2, LOOK_S_MAX)
 
     def _cleared(self) -> None:
-        self._drain(READS_MAX)
-        self._close_output()
-        self._log.close()
+        self._output.close()
         if self._cgroup is not None:
             cgroup.remove(self._cgroup)
         self.phase = ENDED
@@ -312,67 +239,31 @@ class Shim:
         self._leave_at = time.monotonic() + linger_s
         self._write_state()
         self.control.push({"event": "cleared"})
-        for client, number in self._waiting:
-            self._say(client, number, exit=self.exit)
-        self._waiting.clear()
+        self._requests.over()
 
-    # ── requests ───────────────────────────────────────────────────────────────────────────────
+    # ── what it can be asked (shim_requests) ───────────────────────────────────────────────────
 
-    def _answer(self, client: Client, request: Message) -> None:
-        number = request.get("id")
-        command = request.get("cmd")
-        if command == "status":
-            self._say(client, number, **self._status())
-        elif command == "subscribe":
-            client.subscribed = True
-            self._say(client, number, **self._status())
-        elif command == "tail":
-            count = request.get("lines")
-            lines = self._ring.lines(count if isinstance(count, int) else 0)
-            self._say(client, number, lines=lines)
-        elif command == "signal":
-            self._signal(client, number, request.get("name"))
-        elif command in ("stop", "kill"):
-            grace_s = request.get("grace_s", 0) if command == "stop" else 0
-            if not isinstance(grace_s, int | float) or not 0 <= grace_s < 1e9:
-                self.control.send(client, {"id": number, "error": "grace_s is no duration"})
-                return
-            self._end(float(grace_s))
-            self._say_when_cleared(client, number)
-        elif command == "release":
-            if self.exit is None:
-                self.control.send(client, {"id": number, "error": "the engine still runs"})
-                return
-            self._release(client, number)
-        else:
-            self.control.send(client, {"id": number, "error": f"unknown command {command!r:.40}"})
+    @property
+    def is_running(self) -> bool:
+        return self.phase == RUNNING
 
-    def _say(self, client: Client, number: Any, **fields: Any) -> None:
-        self.control.send(client, {"id": number, "ok": True, **fields})
+    @property
+    def is_over(self) -> bool:
+        """Nothing of the engine is left."""
+        return self.phase == ENDED
 
-    def _say_when_cleared(self, client: Client, number: Any) -> None:
-        if self.phase == ENDED:
-            self._say(client, number, exit=self.exit)
-        elif len(self._waiting) < WAITING_MAX:
-            self._waiting.append((client, number))
-        else:
-            self.control.send(client, {"id": number, "error": "too many wait for the end"})
+    def status(self) -> Message:
+        return {**self._state(), "lost_bytes": self._output.lost_bytes}
 
-    def _status(self) -> Message:
-        return {**self._state(), "lost_bytes": self._log.lost_bytes}
+    def tail(self, count: int) -> list[str]:
+        return self._output.lines(count)
 
-    def _signal(self, client: Client, number: Any, name: Any) -> None:
-        found = _SIGNAL_NUMBERS.get(name) if isinstance(name, str) else None
-        if found is None:
-            self.control.send(client, {"id": number, "error": "unknown signal"})
-        elif self.phase != RUNNING:
-            self.control.send(client, {"id": number, "error": "the engine has ended"})
-        else:
-            self._killed = self._killed or found == signal.SIGKILL
-            _send_group(self.pid, found)
-            self._say(client, number)
+    def signal(self, number: int) -> None:
+        """Send it to the running engine's group."""
+        self._killed = self._killed or number == signal.SIGKILL
+        send_group(self.pid, number)
 
-    def _end(self, grace_s: float) -> None:
+    def end(self, grace_s: float) -> None:
         """TERM now, KILL after the grace. Asked twice, the shorter grace holds."""
         if self.phase == ENDED:
             return
@@ -380,17 +271,17 @@ class Shim:
             grace_s = 0.0  # it ended by itself: what is left has no grace
         kill_at = time.monotonic() + grace_s
         if grace_s > 0 and self.phase == RUNNING and not self._stopping:
-            _send_group(self.pid, signal.SIGTERM)
+            send_group(self.pid, signal.SIGTERM)
         self._stopping = True
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
         if self.phase == CLEARING:
             self._look_at = time.monotonic()
 
-    def _release(self, client: Client, number: Any) -> None:
+    def release(self) -> None:
+        """The exit is known: leave once nothing is left."""
         self.released = True
         if self.phase == ENDED:
             self._write_state()
-        self._say_when_cleared(client, number)
 
     def _rebind(self) -> None:
         """Our socket went with its folder (systemd clears RuntimeDirectory): make it anew."""
@@ -443,58 +334,6 @@ class Shim:
             pass
         if self._cgroup is not None:
             cgroup.remove(self._cgroup)
-
-
-_SIGNALS = {int(one) for one in signal.Signals}
-_SIGNAL_NUMBERS = {one.name: int(one) for one in signal.Signals}
-
-
-def write_atomically(path: str, text: bytes) -> None:
-    """Replace `path` (mode 0600) in one step. Raises OSError."""
-    new = f"{path}.new"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        written = os.write(fd, text)
-    finally:
-        os.close(fd)
-    if written != len(text):
-        raise OSError("the disk took only part of it")
-    os.replace(new, path)
-
-
-def _send_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def _become_engine(spec: dict[str, Any], output: int, failing: int, group: str | None) -> None:
-    """In the forked child: turn into the engine, or say why not and end."""
-    why = ""
-    try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for number in _SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for fd, target in ((nothing, 0), (output, 1), (output, 2)):
-            os.dup2(fd, target)
-        os.umask(spec["umask"])
-        if group is not None:
-            cgroup.enter(group)
-        if spec["cwd"]:
-            why = f"the folder {spec['cwd']!r} cannot be entered"
-            os.chdir(spec["cwd"])
-        why = f"{spec['argv'][0]!r} cannot be run"
-        env = {"SPT_NOENV": "1", **spec["env"], procfs.MARK: spec["engine_id"]}
-        os.execvpe(spec["argv"][0], spec["argv"], env)
-    except BaseException as error:
-        reason = error.strerror if isinstance(error, OSError) else repr(error)
-        os.write(failing, f"{why or 'the engine cannot be started'}: {reason}".encode()[:4000])
-    finally:
-        os._exit(127)
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from babysitter import procfs, shim, shim_control
+from babysitter import procfs, shim_control, shim_folder
 from babysitter.logtail import tail
 from babysitter.processes import until_gone
 from babysitter.shim_client import (
@@ -363,7 +363,7 @@ async def test_a_state_of_another_boot_or_nothing_is_nothing(shims: Bench) -> No
     handle = await shims.launch("raise SystemExit(1)")
     await exit_of(handle)
     await handle.release()
-    path = shims.folder() / shim.STATE
+    path = shims.folder() / shim_folder.STATE
     state = json.loads(path.read_text()) | {"released": False, "boot_id": "another"}
     path.write_text(json.dumps(state))
     assert await adopt(shims.folder(), shims.runtime) is None
@@ -371,7 +371,7 @@ async def test_a_state_of_another_boot_or_nothing_is_nothing(shims: Bench) -> No
 
 async def test_a_state_of_a_newer_version_is_refused(shims: Bench) -> None:
     shims.folder().mkdir()
-    (shims.folder() / shim.STATE).write_text('{"schema": 99}')
+    (shims.folder() / shim_folder.STATE).write_text('{"schema": 99}')
     with pytest.raises(ShimError, match="newer Creche"):
         await adopt(shims.folder(), shims.runtime)
 
@@ -427,7 +427,7 @@ async def test_a_shim_that_hangs_does_not_keep_its_engine_from_ending(
 ) -> None:
     handle = await shims.launch(FOREVER)
     await said(handle, "up")
-    monkeypatch.setattr("babysitter.shim_client.END_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("babysitter.shim_handle.END_TIMEOUT_S", 0.05)
     os.kill(handle.shim_pid, signal.SIGSTOP)
     assert (await handle.stop(0)).lost
     assert shims.marked() == []
@@ -490,7 +490,7 @@ async def test_a_full_disk_costs_output_never_the_engine_or_its_exit(shims: Benc
     assert log.endswith("later\n")
     resource.prlimit(handle.shim_pid, resource.RLIMIT_FSIZE, (5, unlimited[1]))
     assert (await handle.stop(10)).signal == "SIGTERM"
-    state = shims.folder() / shim.STATE
+    state = shims.folder() / shim_folder.STATE
     assert json.loads(state.read_text())["phase"] == "running"
     resource.prlimit(handle.shim_pid, resource.RLIMIT_FSIZE, unlimited)
     await until(lambda: json.loads(state.read_text())["phase"] == "ended")
