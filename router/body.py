@@ -86,6 +86,7 @@ class Body:
     """
 
     size = 0
+    on_disk = False
     #: What this body has taken of the two caps.
     _memory = 0
     _disk = 0
@@ -106,10 +107,6 @@ class Body:
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self.parts: list[bytes] = []
-
-    @property
-    def on_disk(self) -> bool:
-        return self._fd >= 0
 
     def add(self, data: bytes) -> None:
         """Raises TooLargeError, FullError. The caller releases the body in either case."""
@@ -133,6 +130,7 @@ class Body:
         if self._fd < 0:
             # Opening an unlinked file touches no disk worth waiting for.
             self._fd = _open_unlinked(bodies.folder)
+            self.on_disk = True
             self._pending, self.parts = self.parts, []
         self._pending.append(data)
         grown = self.size - self._disk

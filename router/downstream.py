@@ -10,6 +10,7 @@ lost connection is).
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections import deque
@@ -112,6 +113,9 @@ class Client(asyncio.Protocol):
         self.closing = False
         self.closed = False
         self.eof = False
+        #: What came of a body in this read. The parser appends to this very list.
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
         self._parser = httptools.HttpRequestParser(self)
         self._headers: Headers = []
         self._target = b""
@@ -182,6 +186,9 @@ class Client(asyncio.Protocol):
                 raise
         except httptools.HttpParserError as error:
             self._refuse(invalid(f"malformed request: {error}"))
+        if self._parts and self.incoming is not None:
+            with contextlib.suppress(_StopError):
+                self._take_body(self.incoming, self._parts)
         if self._queue or self._refusal is not None:
             return
         if self.incoming is not None:
@@ -329,23 +336,26 @@ class Client(asyncio.Protocol):
         )
         return memo
 
-    def on_body(self, data: bytes) -> None:
-        incoming = self.incoming
-        if incoming is None:
-            return
+    def _take_body(self, incoming: Incoming, parts: list[bytes]) -> None:
+        body = incoming.body
         try:
-            incoming.body.add(data)
+            for part in parts:
+                body.add(part)
         except TooLargeError:
             self._stop(_too_large(self.state.limits.body_bytes_max))
         except (FullError, OSError):
             self._stop(_FULL)
-        if incoming.body.on_backlog is None and incoming.body.on_disk:
-            incoming.body.on_backlog = self._backlog
+        finally:
+            parts.clear()
+        if body.on_disk and body.on_backlog is None:
+            body.on_backlog = self._backlog
 
     def on_message_complete(self) -> None:
         incoming = self.incoming
         if incoming is None:
             return
+        if self._parts:
+            self._take_body(incoming, self._parts)
         head = incoming.head
         if (
             not incoming.stopped

@@ -24,18 +24,19 @@ class TooLongError(Exception):
 class Splitter:
     """Cuts what arrives into whole events and a rest. `bytes_max` bounds one event."""
 
-    __slots__ = ("_bytes_max", "_pieces", "_size", "_tail")
+    __slots__ = ("_bytes_max", "_pieces", "_tail", "size")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._pieces: list[bytes] = []
-        self._size = 0
+        #: Bytes that wait for their blank line.
+        self.size = 0
         #: The last bytes of what waits: a blank line may begin there.
         self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
         """All whole events that are there now; empty while there is none. Raises TooLongError."""
-        if not self._size and data[-2:] == b"\n\n":
+        if not self.size and data[-2:] == b"\n\n":
             return data
         return self._feed(data)
 
@@ -45,9 +46,9 @@ class Splitter:
         end = last_end(window)
         if not end:
             self._pieces.append(data)
-            self._size += len(data)
+            self.size += len(data)
             self._tail = window[-_OVERLAP:]
-            if self._size > self._bytes_max:
+            if self.size > self._bytes_max:
                 raise TooLongError
             return b""
         cut = end - len(tail)
@@ -63,16 +64,16 @@ class Splitter:
         else:
             whole, rest = data[:cut], data[cut:]
         self._pieces = [rest] if rest else []
-        self._size = len(rest)
+        self.size = len(rest)
         self._tail = rest[-_OVERLAP:]
-        if self._size > self._bytes_max:
+        if self.size > self._bytes_max:
             raise TooLongError
         return whole
 
     def rest(self) -> bytes:
         """What waits and will never be whole: the stream has ended."""
         rest = b"".join(self._pieces)
-        self._pieces, self._size, self._tail = [], 0, b""
+        self._pieces, self.size, self._tail = [], 0, b""
         return rest
 
 

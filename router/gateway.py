@@ -80,10 +80,12 @@ class Gateway:
         self.active = 0
 
     def start(self, client: Client, incoming: Incoming) -> None:
-        exchange = Exchange(self, client, incoming)
-        client.current = exchange
+        exchange = client.current = Exchange(self, client, incoming)
         self.active += 1
-        exchange.begin()
+        if incoming.body.on_disk:
+            incoming.body.finish(exchange.stored)
+        else:
+            exchange.read()
 
 
 class Exchange:
@@ -134,22 +136,16 @@ class Exchange:
 
     # --- the request ----------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        body = self._body
-        if body.on_disk:
-            body.finish(self._stored)
-        else:
-            self._read()
-
-    def _stored(self) -> None:
+    def stored(self) -> None:
+        """The body on disk is whole."""
         if self._phase == _DONE:
             return
         if self._body.failed is not None:
             self._refuse(Problem(503, "the request's body could not be stored", "overloaded"))
         else:
-            self._read()
+            self.read()
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Find the model, if this route has one."""
         head, body = self._head, self._body
         try:
@@ -231,7 +227,7 @@ class Exchange:
         ask = Ask(
             self._id.decode("latin-1"),
             head.method,
-            head.target.decode("latin-1"),
+            head.target_text,
             self._route,
             head.fields,
             found,
@@ -412,9 +408,7 @@ class Exchange:
         """Called once per read, when the parser has seen all of it."""
         link, phase = self._link, self._phase
         assert link is not None
-        if phase == _EVENTS:
-            self._relay_events(link)
-        elif phase == _PLAIN:
+        if phase == _PLAIN:
             self._relay_plain(link, b"")
         elif phase == _HELD:
             self._relay_held(link)
@@ -541,7 +535,7 @@ class Exchange:
             return
         if parts:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
-            link.parts = []
+            parts.clear()
             self._bytes_out += len(data)
             kept = self._kept
             if kept is not None:
@@ -607,6 +601,7 @@ class Exchange:
             else:
                 out += held
         self._write(out)
+        link.streaming = self._relay_events
         self._relay_events(link)
 
     def _count_events(self, whole: bytes) -> None:
@@ -616,38 +611,38 @@ class Exchange:
         self._tail = whole
 
     def _relay_events(self, link: Uplink) -> None:
+        """What came of a running stream: whole events in one write."""
         parts = link.parts
-        splitter = self._splitter
+        splitter, client = self._splitter, self._client
         assert splitter is not None
+        whole = b""
         if parts:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
-            try:
-                whole = splitter.feed(data)
-            except events.TooLongError:
-                self._cut(Failure.MALFORMED)
-                return
-            if whole:
-                self._events += whole.count(b"\n\n") or events.count(whole)
-                self._bytes_out += len(whole)
-                self._tail_before = self._tail
-                self._tail = whole
-                if self._framing is _CHUNKED:
-                    whole = b"%x\r\n%b\r\n" % (len(whole), whole)
-                if not (link.complete or self._client.transport.is_closing()):
-                    self._client.transport.write(whole)
-                    self._deadline(clock.monotonic() + self._chunk_s)
-                    if link.error is None:
-                        return
-                else:
-                    self._finish_events(link, whole)
+            if data[-2:] == b"\n\n" and not splitter.size:
+                whole = data
+            else:
+                try:
+                    whole = splitter.feed(data)
+                except events.TooLongError:
+                    self._cut(Failure.MALFORMED)
                     return
+        if whole:
+            self._events += whole.count(b"\n\n") or events.count(whole)
+            self._bytes_out += len(whole)
+            self._tail_before = self._tail
+            self._tail = whole
+            if self._framing is _CHUNKED:
+                whole = b"%x\r\n%b\r\n" % (len(whole), whole)
+        if link.complete:
+            self._finish_events(link, whole)
+            return
+        if whole:
+            client.transport.write(whole)
         if link.error is not None:
             self._cut(Failure.MALFORMED)
-        elif link.complete:
-            self._finish_events(link, b"")
-        else:
-            self._deadline(clock.monotonic() + self._chunk_s)
+        elif not client.paused:
+            client.deadline = clock.monotonic() + self._chunk_s
 
     def _finish_events(self, link: Uplink, out: bytes) -> None:
         """The upstream ended the stream as its framing says; what waited passes as it is."""

@@ -147,6 +147,7 @@ class Head:
         "start",
         "tail",
         "target",
+        "target_text",
         "wants_close",
         "websocket",
     )  # fmt: skip
@@ -155,6 +156,7 @@ class Head:
         self.method = "GET"
         #: Origin-form, raw: path and query.
         self.target = b"/"
+        self.target_text = "/"
         self.path = "/"
         #: Without its `?`.
         self.query = ""
@@ -310,7 +312,8 @@ def _read_target(head: Head, target: bytes) -> None:
     if b"#" in target:
         raise _bad("the target has a fragment")
     head.target = target
-    path, _, head.query = target.decode("latin-1").partition("?")
+    head.target_text = text = target.decode("latin-1")
+    path, _, head.query = text.partition("?")
     head.path = path
 
 

@@ -75,7 +75,12 @@ class Uplink(asyncio.Protocol):
             node.name.encode("latin-1", "replace")
         )
         self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes_max = pool.head_bytes_max
+        #: What came of the body and was not taken yet. The parser appends to this very list.
         self.parts: list[bytes] = []
+        self.on_body = self.parts.append
+        #: Called instead of the owner's `upstream_received` once a stream runs.
+        self.streaming: Callable[[Uplink], None] | None = None
         self.ended = False
         self._method = "GET"
         #: Any byte of answer arrived.
@@ -111,7 +116,8 @@ class Uplink(asyncio.Protocol):
         if self.got:
             self._reset()
         if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
+            parser = self._parser = httptools.HttpResponseParser(self)
+            self._feed = parser.feed_data
 
     # --- what the transport calls ---------------------------------------------------------------
 
@@ -120,6 +126,16 @@ class Uplink(asyncio.Protocol):
         self._pool.open.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.streaming is not None:
+            # Of most reads there are many per answer: the shortest way for them.
+            try:
+                self._feed(data)
+            except httptools.HttpParserError as error:
+                self.error = self.error or str(error)
+            if self.complete and self.keep and not self._ended_exactly(data):
+                self.keep = False
+            self.streaming(self)
+            return
         owner = self.owner
         if self.tunnel is not None:
             self.tunnel.from_upstream(data)
@@ -131,22 +147,22 @@ class Uplink(asyncio.Protocol):
             return
         self.got = True
         try:
-            self._parser.feed_data(data)  # type: ignore[union-attr]
+            self._feed(data)
         except httptools.HttpParserUpgrade as upgraded:
             self.rest = data[upgraded.args[0] :]
         except httptools.HttpParserError as error:
             # A 101 without its two headers stops the parser; the head says what it was.
-            if self.error is None:
-                self.error = str(error)
+            self.error = self.error or str(error)
         head = self.head
         if head is None:
             self._head_bytes += len(data)
-            if self._head_bytes > self._pool.head_bytes_max and self.error is None:
-                self.error = "the head is too long"
-        elif len(head.lines) > self._pool.head_bytes_max:
-            self.error = "the head is too long"
-        elif self.complete and self.keep and not self._ended_exactly(data):
-            self.keep = False
+            if self._head_bytes > self._head_bytes_max:
+                self.error = self.error or "the head is too long"
+        elif self.complete:
+            if self._head_only and self.parts:
+                self.error = "a body where none may be"
+            if self.keep and not self._ended_exactly(data):
+                self.keep = False
         owner.upstream_received()
 
     def _ended_exactly(self, data: bytes) -> bool:
@@ -164,7 +180,7 @@ class Uplink(asyncio.Protocol):
         self._pool.forget(self)
         self._pool.open.discard(self)
         tunnel, owner = self.tunnel, self.owner
-        self.owner = self.tunnel = None
+        self.owner = self.tunnel = self.streaming = None
         if tunnel is not None:
             tunnel.upstream_lost()
         elif owner is not None:
@@ -223,6 +239,9 @@ class Uplink(asyncio.Protocol):
         except MalformedError as error:
             self.error = f"malformed head: {error}"
             return
+        if len(head.lines) > self._head_bytes_max:
+            self.error = "the head is too long"
+            return
         self.head = head
         self._memo = AnswerMemo(headers, head)
         self.framing = framing = of_upstream(self._method, head)
@@ -230,12 +249,6 @@ class Uplink(asyncio.Protocol):
             # llhttp would wait for the body that a Content-Length announces here.
             self.complete = self._head_only = True
             self.keep = not head.close
-
-    def on_body(self, data: bytes) -> None:
-        if self.complete:
-            self.error = "a body where none may be"
-        else:
-            self.parts.append(data)
 
     def on_message_complete(self) -> None:
         if self._is_interim:
@@ -249,7 +262,7 @@ class Uplink(asyncio.Protocol):
 
     def done(self, now: float) -> None:
         """The answer was taken: back into the pool, or closed."""
-        self.owner = None
+        self.owner = self.streaming = None
         if (
             self.complete
             and self.keep
@@ -266,8 +279,7 @@ class Uplink(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close at once; nothing more is heard of it."""
-        self.owner = None
-        self.tunnel = None
+        self.owner = self.tunnel = self.streaming = None
         self.parts.clear()
         if not self.transport.is_closing():
             self.transport.abort()
