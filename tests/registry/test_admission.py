@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
+from common.wire.registry import Beat
 from registry import admission
 from registry.admission import Fault
 
@@ -141,8 +142,8 @@ def test_a_put_is_checked_as_a_post_is(body: bytes, says: str) -> None:
 
 
 def test_a_beat_may_be_empty() -> None:
-    for body in (b"", b"  ", b"{}"):
-        assert admission.beat(body, 1000).status is None
+    for body in (b"", b"  ", b"{}", b'{"status": null, "models_list": null, "load": null}'):
+        assert admission.beat(body, 1000) == Beat()
     assert admission.beat(b'{"load": {"in_flight": 2}}', 1000).load == {"in_flight": 2.0}
 
 
