@@ -89,7 +89,7 @@ class Prober:
         ) as session:
             try:
                 async with session.get(target.url, allow_redirects=False) as response:
-                    body = await response.content.read(BODY_BYTES_MAX)
+                    body = await _body(response) if target.naming else b""
                     return Answer(response.status, body)
             except TimeoutError:
                 return Answer(0, text=f"no answer within {self._config.timeout_s:g} s")
@@ -135,6 +135,14 @@ class _Checked(AbstractResolver):
 
     async def close(self) -> None:
         return None
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """All of it, in however many pieces it comes, to the limit."""
+    try:
+        return await response.content.readexactly(BODY_BYTES_MAX)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
 
 
 def _is_literal(host: str) -> bool:

@@ -25,11 +25,23 @@ class Site:
         self.status = 200
         self.headers: dict[str, str] = {}
         self.body = b"ok"
+        self.pieces: tuple[bytes, ...] = ()
         self.server: TestServer
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
+        if self.pieces:
+            return await self._in_pieces(request)
         return web.Response(status=self.status, headers=self.headers, body=self.body)
+
+    async def _in_pieces(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for piece in self.pieces:
+            await answer.write(piece)
+            for _ in range(20):  # turns of the loop, the reader's too: it reads each by itself
+                await asyncio.sleep(0)
+        return answer
 
     @property
     def url(self) -> str:
@@ -103,6 +115,13 @@ async def test_the_neighbours_port_counts_only_if_it_names_the_service(site: Sit
     assert (await Round()(**beside)).health is Health.HEALTHY
 
 
+async def test_an_answer_that_comes_in_pieces_is_read_whole(site: Site) -> None:
+    assert site.server.port is not None
+    beside = {"host": "127.0.0.1", "port": site.server.port - 1, "url": "http://192.0.2.1:1"}
+    site.pieces = (b'{"service"', b': "a"}')
+    assert (await Round(timeout_s=5)(**beside)).health is Health.HEALTHY
+
+
 async def test_redirects_are_never_followed(site: Site) -> None:
     site.status, site.headers = 302, {"Location": "/elsewhere"}
     verdict = await Round()(metadata={"babysitter_url": site.url})
@@ -111,8 +130,11 @@ async def test_redirects_are_never_followed(site: Site) -> None:
 
 
 async def test_an_endless_answer_is_read_to_the_limit(site: Site) -> None:
+    assert site.server.port is not None
     site.body = b"x" * (BODY_BYTES_MAX * 20)
     assert (await Round()(metadata={"babysitter_url": site.url})).health is Health.HEALTHY
+    beside = {"host": "127.0.0.1", "port": site.server.port - 1, "url": "http://192.0.2.1:1"}
+    assert (await Round()(**beside)).health is Health.UNKNOWN
 
 
 @pytest.mark.parametrize(
