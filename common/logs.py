@@ -51,7 +51,7 @@ def set_up(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(out)
+    handler = _Handler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -67,6 +67,19 @@ def set_up(
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     quiet_libraries()
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The standard library's prints a line that it can't form with all that was in it, secrets
+    too: ours names the logger and the error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        kind = sys.exc_info()[0]
+        what = kind.__name__ if kind is not None else "an error"
+        try:
+            self.stream.write(f"a line of the logger {record.name} could not be written: {what}\n")
+        except (OSError, ValueError):
+            pass  # nobody reads any more; a daemon does not end for that
 
 
 def quiet_libraries() -> None:
@@ -118,17 +131,23 @@ def _json(event: dict[str, Any]) -> str:
 def _hidden(value: Any) -> Any:
     """Redact before encoding: what is hidden afterwards could break the JSON around it."""
     if isinstance(value, str):
-        return redact(value)
+        return _shown(value)
     if isinstance(value, dict):
         return {
-            redact(str(key)): HIDDEN if item and is_secret_name(str(key)) else _hidden(item)
+            _shown(str(key)): HIDDEN if item and is_secret_name(str(key)) else _hidden(item)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_hidden(one) for one in value]
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    return redact(str(value))
+    return _shown(str(value))
+
+
+def _shown(text: str) -> str:
+    """Without secrets, and without halves of characters: bytes that were no UTF-8 become those."""
+    hidden = redact(text)
+    return hidden if hidden.isascii() else hidden.encode(errors="backslashreplace").decode()
 
 
 def _text(event: dict[str, Any]) -> str:
@@ -136,10 +155,10 @@ def _text(event: dict[str, Any]) -> str:
     level = str(event.pop("level", "info"))
     event.pop("daemon", None)
     name = event.pop("logger", "")
-    said = redact(str(event.pop("event", "")))
+    said = _shown(str(event.pop("event", "")))
     trace = event.pop("exception", None)
     safe = _hidden(event)
     fields = "  ".join(f"{key}={value}" for key, value in safe.items())
     mark = {"warning": "!", "error": "✗", "critical": "✗"}.get(level, " ")
     line = f"{time} {mark} {name + ': ' if name else ''}{said}{'  ' + fields if fields else ''}"
-    return f"{line}\n{redact(str(trace))}" if trace else line
+    return f"{line}\n{_shown(str(trace))}" if trace else line

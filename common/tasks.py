@@ -36,9 +36,7 @@ async def cancel(*tasks: "asyncio.Task[Any] | None") -> None:
     present = [task for task in tasks if task is not None]
     for task in present:
         task.cancel()
-    if (
-        present
-    ):  # `wait`, not `gather`: whoever cancels the caller must not wait for a stubborn task
+    if present:  # `wait`, not `gather`: who cancels the caller must not wait for a stubborn task
         await asyncio.wait(present)
 
 

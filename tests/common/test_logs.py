@@ -95,3 +95,24 @@ def test_what_cannot_be_encoded_is_still_logged() -> None:
     out = set_up()
     logs.get("x").info("odd", value=object(), path=io.StringIO, set={1}, nan=float("nan"))
     assert lines(out)[0]["event"] == "odd"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_bytes_that_were_no_text_are_shown_and_leak_nothing(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = set_up(form)
+    logs.get("http").error("failed", path="/\udcff/é", note=f"{TOKEN} \udcff")
+    said = out.getvalue()
+    assert "/\\udcff/é" in said.replace("\\\\", "\\")
+    assert TOKEN not in said + capsys.readouterr().err
+
+
+def test_a_line_that_cannot_be_formed_is_named_and_leaks_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = set_up()
+    form = "%s %s"
+    logging.getLogger("library").warning(form, TOKEN)
+    assert out.getvalue() == "a line of the logger library could not be written: TypeError\n"
+    assert capsys.readouterr().err == ""
