@@ -88,16 +88,45 @@ ready_timeout_s = $READY_TIMEOUT_S
 TOML
 }
 
+# need_free_port NAME URL VARIABLE : refuses where something listens there already. Another fleet that
+# answers at our URL would pass for ours while our own daemon ends.
+need_free_port() {
+    local owner
+    owner=$(cd "$ROOT" && "$PYTHON" - "$2" <<'PY'
+import socket, sys
+from urllib.parse import urlsplit
+
+from common import procnet
+
+url = urlsplit(sys.argv[1])
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((url.hostname, url.port))
+        probe.listen(1)
+    except OSError as error:
+        owner = procnet.owner_of(url.port)
+        words = f"{url.netloc} is taken by {owner or 'a process that cannot be seen from here'}"
+        if not isinstance(error, PermissionError):
+            print(words)
+PY
+    ) || die "$1: whether its port is free could not be asked of $PYTHON" \
+        "Is Creche installed there?  $ROOT/scripts/setup.sh demo"
+    [ -z "$owner" ] || die "$1  $owner" "Stop that, or choose another:  $3=…"
+}
+
 # ---- daemons ------------------------------------------------------------------------------------
 
 # pid_of NAME : the pid of a running NAME; nothing where its pid file is stale or the pid is another's
 pid_of() {
     local pid
     pid=$(cat "$HERE/run/$1.pid" 2>/dev/null) || return 0
-    if tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF "$HERE/$1.toml"; then echo "$pid"; fi
+    # in braces: the shell itself reports a file that is not there, and a stale pid is no news
+    if { tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF "$HERE/$1.toml"; } 2>/dev/null; then echo "$pid"; fi
 }
 
-# start NAME MODULE URL WHAT : start it unless it runs, and wait until URL answers 200
+# start NAME MODULE URL WHAT VARIABLE : start it unless it runs, and wait until URL answers 200.
+# VARIABLE is what sets its port.
 start() {
     local name=$1 module=$2 url=$3 what=$4 pid began
     began=$(date +%s%N)
@@ -112,6 +141,7 @@ start() {
         say "✓" "$(printf '%-14s %-34s already running (pid %s)' "$name" "$what" "$pid")"
         return
     fi
+    need_free_port "$name" "$url" "$5"
     [ ! -f "$HERE/log/$name.log" ] || mv "$HERE/log/$name.log" "$HERE/log/$name.log.1"
     # A session of its own: it outlives this shell and its terminal.
     # The mark in its environment, inherited by engines and shims, is how stop-all.sh finds them.

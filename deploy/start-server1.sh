@@ -39,10 +39,10 @@ TOML
 babysitter_config babysitter-a engine-a "$IP1" "$ENGINE_PORT_1" model-1 "$MODEL_1" "$IP1"
 babysitter_config babysitter-b engine-b "$IP1" "$ENGINE_PORT_2" model-2 "$MODEL_2" "$IP1"
 
-start registry registry "http://$IP1:$REGISTRY_PORT/health" "http://$IP1:$REGISTRY_PORT"
-start router router "http://$IP1:$ROUTER_PORT/ready" "http://$IP1:$ROUTER_PORT"
-start babysitter-a babysitter "http://$IP1:$((ENGINE_PORT_1 + 1))/health" "engine-a, model-1, port $ENGINE_PORT_1"
-start babysitter-b babysitter "http://$IP1:$((ENGINE_PORT_2 + 1))/health" "engine-b, model-2, port $ENGINE_PORT_2"
+start registry registry "http://$IP1:$REGISTRY_PORT/health" "http://$IP1:$REGISTRY_PORT" REGISTRY_PORT
+start router router "http://$IP1:$ROUTER_PORT/ready" "http://$IP1:$ROUTER_PORT" ROUTER_PORT
+start babysitter-a babysitter "http://$IP1:$((ENGINE_PORT_1 + 1))/health" "engine-a, model-1, port $ENGINE_PORT_1" ENGINE_PORT_1
+start babysitter-b babysitter "http://$IP1:$((ENGINE_PORT_2 + 1))/health" "engine-b, model-2, port $ENGINE_PORT_2" ENGINE_PORT_2
 
 cat <<TEXT
 

@@ -51,8 +51,8 @@ put "$kept" <<<"$token"
 
 babysitter_config babysitter-c engine-c "$IP2" "$ENGINE_PORT_1" model-1 "$MODEL_1" "$IP1"
 babysitter_config babysitter-d engine-d "$IP2" "$ENGINE_PORT_2" model-2 "$MODEL_2" "$IP1"
-start babysitter-c babysitter "http://$IP2:$((ENGINE_PORT_1 + 1))/health" "engine-c, model-1, port $ENGINE_PORT_1"
-start babysitter-d babysitter "http://$IP2:$((ENGINE_PORT_2 + 1))/health" "engine-d, model-2, port $ENGINE_PORT_2"
+start babysitter-c babysitter "http://$IP2:$((ENGINE_PORT_1 + 1))/health" "engine-c, model-1, port $ENGINE_PORT_1" ENGINE_PORT_1
+start babysitter-d babysitter "http://$IP2:$((ENGINE_PORT_2 + 1))/health" "engine-d, model-2, port $ENGINE_PORT_2" ENGINE_PORT_2
 
 cat <<TEXT
 

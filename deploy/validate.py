@@ -58,7 +58,7 @@ class Fleet:
             given = {key.lower(): value for key, value in answer.getheaders()}
             return answer.status, given, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Wrong(f"{url}: {str(error) or type(error).__name__}") from error
+            raise Wrong(f"{url}: {_why(error)}") from error
         finally:
             connection.close()
 
@@ -94,6 +94,13 @@ class Fleet:
             raise Wrong(f"{model}: the answer does not name its engine (x-creche-service)")
         self.answered[name] = service
         return service
+
+
+def _why(error: Exception) -> str:
+    """In words: `connection refused`, not `[Errno 111] …`."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
 
 
 def _json(url: str, body: bytes) -> Any:
@@ -227,6 +234,10 @@ def main(registry: str, router: str) -> int:
         failed += mark == "✗"
         _say(f"{mark} {number} {name}   {saw}")
     _say(f"\n{len(CHECKS) - failed} of {len(CHECKS)} checks hold")
+    if failed == len(CHECKS):
+        _say(
+            "    Is the demo up?  deploy/start-server1.sh IP1, then deploy/start-server2.sh IP1 IP2"
+        )
     return 1 if failed else 0
 
 

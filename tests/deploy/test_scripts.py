@@ -1,6 +1,7 @@
 """The deploy scripts on the command line: usage, refusals, and that bash takes them."""
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,31 @@ def test_real_engines_need_their_models_named(tmp_path: Path) -> None:
     assert "MODEL_1=" in done.stderr
 
 
+def test_a_port_that_another_fleet_has_is_told_with_its_owner(tmp_path: Path) -> None:
+    """The other fleet's registry answers at our URL: it must not pass for ours."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run(
+            "start-server1.sh", "127.0.0.1", CRECHE_HOME=str(tmp_path), REGISTRY_PORT=str(port)
+        )
+    assert done.returncode == 1
+    assert f"✗ registry  127.0.0.1:{port} is taken by " in done.stderr
+    assert f"(pid {os.getpid()}, user " in done.stderr
+    assert "REGISTRY_PORT=" in done.stderr
+    assert not (tmp_path / "server-1" / "run" / "registry.pid").exists()
+
+
+def test_a_stale_pid_file_is_no_news(tmp_path: Path) -> None:
+    pids = tmp_path / "server-1" / "run"
+    pids.mkdir(parents=True)
+    (pids / "router.pid").write_text("4194305\n")  # above the kernel's largest pid
+    done = run("stop-all.sh", CRECHE_HOME=str(tmp_path))
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert not (pids / "router.pid").exists()
+
+
 def test_stopping_where_nothing_runs_is_fine(tmp_path: Path) -> None:
     done = run("stop-all.sh", CRECHE_HOME=str(tmp_path))
     assert (done.stderr, done.returncode) == ("", 0)
@@ -80,3 +106,5 @@ def test_validating_a_fleet_that_is_not_there_fails_every_check(tmp_path: Path) 
     assert done.returncode == 1
     assert done.stdout.count("✗") == 8
     assert "0 of 8 checks hold" in done.stdout
+    assert "connection refused" in done.stdout
+    assert "deploy/start-server1.sh" in done.stdout
