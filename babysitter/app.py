@@ -24,7 +24,7 @@ from babysitter.readiness import LOOPBACK, Elsewhere, loopback_error
 from babysitter.records import Me
 from babysitter.registrar import Registrar, RegistryClient
 from babysitter.shim_client import EngineExit, ShimError, ShimHandle
-from babysitter.supervisor import DEREGISTER_S, Place, Supervisor
+from babysitter.supervisor import Place, Supervisor
 from common import address, auth, listen, logs, paths, tasks
 from common.daemon import Daemon
 from common.errors import RefusalError
@@ -81,7 +81,7 @@ class Babysitter:
         await tasks.cancel(hurrying)
         if self._own is not None:
             self._own.want(None)
-            await self._own.settled(DEREGISTER_S)
+            await self._own.settled()
 
     async def _hurry(self, hurry: asyncio.Event) -> None:
         await hurry.wait()

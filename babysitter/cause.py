@@ -15,7 +15,8 @@ _OUT_OF_MEMORY = re.compile(
     r"out of memory|OutOfMemory|std::bad_alloc|\bMemoryError\b|cudaErrorMemoryAllocation", re.I
 )
 _PORT_TAKEN = re.compile(
-    r"address already in use|EADDRINUSE|couldn't bind|could not bind|port \d+ is already", re.I
+    r"address already in use|EADDRINUSE|couldn't bind|could not bind|port \d+ is (?:already|taken)",
+    re.I,
 )
 
 

@@ -18,7 +18,10 @@ _log = logs.get("registration")
 
 #: Registries answer in milliseconds; one that does not is away.
 TIMEOUT = aiohttp.ClientTimeout(total=5.0, connect=1.0)
-ANSWER_BYTES_MAX = 1024 * 1024
+#: A 201 repeats the record, models and all, and adds what the registry knows of it.
+ANSWER_BYTES_MAX = 2 * 1024 * 1024
+#: How long an end waits for a record to go: a registry that is away has the lease to go by.
+DEREGISTER_S = 1.0
 
 
 class RegistryClient:
@@ -74,8 +77,17 @@ class RegistryClient:
             timeout=TIMEOUT,
             allow_redirects=False,
         ) as response:
-            raw = await response.content.read(ANSWER_BYTES_MAX)
-            return _answer(response.status, raw)
+            return _answer(response.status, await _body(response))
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """All of it, up to the limit."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            break
+    return bytes(body)
 
 
 def _answer(status: int, raw: bytes) -> Answer:
@@ -109,6 +121,7 @@ class Registrar:
         self._kick = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._wanted_at = 0.0
         self._task = tasks.spawn(self._run(), f"registrar {name}")
 
     @property
@@ -128,13 +141,14 @@ class Registrar:
         self.book.want(record)
         if not self.book.done:
             self._settled.clear()
+            self._wanted_at = monotonic()
         self._kick.set()
 
-    async def settled(self, timeout_s: float) -> bool:
+    async def settled(self) -> bool:
         """Wait until the registry knows what it should, or was asked in vain; False when neither
-        comes in time."""
+        comes within DEREGISTER_S of the last `want`, however often this is called."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._wanted_at + DEREGISTER_S - monotonic()):
                 await self._settled.wait()
         except TimeoutError:
             return False
@@ -161,7 +175,7 @@ class Registrar:
 
     def _take(self, request: registration.Request, answer: Answer | None) -> None:
         if answer is None:
-            self.book.unanswered(monotonic(), random.random())
+            self.book.unanswered(request, monotonic(), random.random())
         else:
             self.book.answered(request, answer, monotonic(), uuid.uuid4().hex)
 

@@ -6,6 +6,7 @@
     status changed  ──▶ beat at once          otherwise ──▶ beat every beat_s
     no longer wanted ──▶ DELETE  no answer ──▶ again after 0.2 s, 0.4, … one beat at most
 
+A POST without an answer may have arrived: what is then no longer wanted is removed all the same.
 Nothing here knows whether the engine is well: `want` says what the record should be.
 """
 
@@ -70,6 +71,8 @@ class Book:
     _tries: int = 0
     _conflicts: int = 0
     _sent: Registration | None = field(default=None)
+    #: (name, instance_id) of a POST whose answer never came: the registry may know it
+    _unsure: tuple[str, str | None] | None = None
 
     @property
     def registered(self) -> bool:
@@ -78,7 +81,7 @@ class Book:
     @property
     def done(self) -> bool:
         """Whether the registry knows all that it should."""
-        return self.known == self.wanted
+        return self.known == self.wanted and (self.wanted is not None or self._unsure is None)
 
     def want(self, record: Registration | None) -> None:
         """What the record should be from now on (None: there should be none)."""
@@ -89,7 +92,8 @@ class Book:
             self.conflict = None
             self._conflicts = 0
         self.wanted = record
-        if changed and self._tries == 0 and self._conflicts == 0:
+        # A removal is asked at once even of a registry that was away: a daemon's end waits for it.
+        if changed and (record is None or (self._tries == 0 and self._conflicts == 0)):
             self._next_at = 0.0
 
     def next(self, now: float) -> Request | None:
@@ -103,13 +107,15 @@ class Book:
     @property
     def wake_at(self) -> float | None:
         """When `next` has something to say if nothing changes; None: never."""
-        if self.wanted is None and self.known is None:
+        if self.wanted is None and self.done:
             return None
         return self._next_at
 
     def _due(self, now: float) -> Request | None:
         wanted, known = self.wanted, self.known
         if wanted is None:
+            if self._unsure is not None:
+                return Remove(*self._unsure)
             return Remove(known.name, known.instance_id) if known else None
         if known is None or known.instance_id != wanted.instance_id:
             return Register(wanted)
@@ -127,8 +133,7 @@ class Book:
             self._accepted(request, answer, now)
         elif isinstance(request, Remove):
             if answer.status in (404, 409):  # gone, or no longer ours
-                self.known = None
-                self._next_at = 0.0
+                self._forget(request)
             else:
                 self._next_at = now + REFUSED_RETRY_S
         elif answer.status == 404 and not isinstance(request, Register):
@@ -142,15 +147,22 @@ class Book:
 
     def _accepted(self, request: Request, answer: Answer, now: float) -> None:
         if isinstance(request, Remove):
-            self.known = None
-            self._next_at = 0.0
+            self._forget(request)
             return
         if isinstance(request, Register):
+            self._unsure = None
             self.beat_s = answer.beat_s or BEAT_S_DEFAULT
         self.known = self._sent
         self.conflict = None
         self._conflicts = 0
         self._next_at = now + self.beat_s if self.known == self.wanted else 0.0
+
+    def _forget(self, request: Remove) -> None:
+        if self._unsure == (request.name, request.instance_id):
+            self._unsure = None
+        if self.known is not None and self.known.instance_id == request.instance_id:
+            self.known = None
+        self._next_at = 0.0
 
     def _refused(self, request: Request, answer: Answer, now: float, fresh_id: str) -> None:
         self.known = None
@@ -172,8 +184,10 @@ class Book:
             self.conflict = answer.text or "the registry holds another service of this name"
             self._next_at = now + REFUSED_RETRY_S
 
-    def unanswered(self, now: float, dice: float) -> None:
+    def unanswered(self, request: Request, now: float, dice: float) -> None:
         """No registry answered. `dice` in [0, 1) spreads the retries of a fleet."""
+        if isinstance(request, Register):
+            self._unsure = (request.body.name, request.body.instance_id)
         wait_s = min(self.beat_s, RETRY_FIRST_S * 2.0 ** min(self._tries, 10))
         self._tries += 1
         self._next_at = now + wait_s * (1.0 - 0.25 * dice)

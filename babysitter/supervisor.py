@@ -51,7 +51,6 @@ SOCKET_KNOWN_S = 15.0
 LAST_WORDS_S = 0.05
 #: After deregistering, requests that routers had sent before are still on their way.
 SETTLE_S = 0.25
-DEREGISTER_S = 2.0
 LOG_FILE = "engine.log"
 
 
@@ -186,7 +185,7 @@ class Supervisor:
         if self._clearing is not None:
             await asyncio.wait([self._clearing])
         if self._registrar is not None:
-            await self._registrar.settled(DEREGISTER_S)
+            await self._registrar.settled()
         self._remember()
 
     def hurry(self) -> None:
@@ -447,7 +446,7 @@ class Supervisor:
     async def _watch_drain(self, life: Life) -> None:
         settle_s = 0.0
         if self._registrar is not None:
-            await self._registrar.settled(DEREGISTER_S)
+            await self._registrar.settled()
             settle_s = SETTLE_S
         await readiness.until_drained(self._prober, self.settings.given.port, settle_s)
         self.post(lifecycle.Drained(life.handle.instance_id))

@@ -6,6 +6,7 @@ from babysitter.cause import LOG_LINES_KEPT, Cause, of_exit
 
 CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 BIND = "OSError: [Errno 98] error while attempting to bind: address already in use"
+OURS = "xllamacpp_server: port 8100 is taken by vllm (pid 7, user ml)."
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ BIND = "OSError: [Errno 98] error while attempting to bind: address already in u
         (None, "SIGKILL", True, (), Cause.OOM, "the kernel killed it: out of memory"),
         (1, None, False, ("loading", CUDA, "Traceback"), Cause.OOM, CUDA),
         (1, None, False, (BIND,), Cause.PORT_TAKEN, "its port is taken by vllm (pid 7, user ml)"),
+        (75, None, False, (OURS,), Cause.PORT_TAKEN, f"({OURS}); exited with code 75"),
         (134, None, False, ("terminate: std::bad_alloc",), Cause.OOM, "std::bad_alloc"),
         (None, None, False, (), Cause.CODE, "ended, its exit status was lost"),
     ],

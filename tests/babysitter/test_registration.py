@@ -49,7 +49,7 @@ class Play:
     def answer(self, request: Request, answer: Answer | None) -> None:
         self.lives += 1
         if answer is None:
-            self.book.unanswered(self.now, 0.0)
+            self.book.unanswered(request, self.now, 0.0)
         else:
             self.book.answered(request, answer, self.now, f"fresh{self.lives}")
 
@@ -192,6 +192,43 @@ def test_what_is_gone_or_not_ours_any_more_need_not_be_removed(play: Play, answe
     assert play.book.done
 
 
+def test_a_registration_whose_answer_was_lost_is_removed_when_it_is_not_wanted(play: Play) -> None:
+    play.want(record())
+    play.step(None)
+    play.want(None)
+    assert not play.book.done
+    assert play.step() == Remove("x", "a")
+    assert play.book.done
+
+
+def test_a_new_life_whose_answer_was_lost_is_removed_and_so_is_the_one_before(play: Play) -> None:
+    play.known()
+    play.want(record("b"))
+    play.step(None)
+    play.want(None)
+    assert play.step(GONE) == Remove("x", "b"), "it never arrived"
+    assert play.step() == Remove("x", "a")
+    assert play.book.done
+
+
+def test_a_lost_answer_is_forgotten_once_a_later_registration_is_answered(play: Play) -> None:
+    play.want(record())
+    play.step(None)
+    play.step(CREATED, after_s=1.0)
+    play.want(None)
+    assert play.step() == Remove("x", "a")
+    assert play.book.done
+
+
+def test_what_is_to_go_is_asked_at_once_of_a_registry_that_was_away(play: Play) -> None:
+    play.known()
+    for _ in range(6):
+        play.step(None, after_s=5.0)
+    play.want(None)
+    assert play.step(None) == Remove("x", "a")
+    assert play.next() is None, "and then not in a hurry"
+
+
 ANSWERS = st.sampled_from([OK, CREATED, GONE, STALE, NAME, Answer(400, "invalid", "no"), None])
 WANTS = st.sampled_from([record("a"), record("a", "backoff"), record("b", n=1), None, "as it was"])
 
@@ -210,6 +247,7 @@ def test_whatever_happens_it_ends_well_once_the_registry_answers_well(
     play.want(wanted)
     for _ in range(4):
         play.step(CREATED, after_s=REFUSED_RETRY_S)
+    assert play.book.done
     if wanted is None:
         assert play.book.known is None
     else:
