@@ -9,6 +9,7 @@ Exit status: 0 stopped as asked; 1 refused to start or failed, with the reason o
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -23,6 +24,8 @@ from common.redact import redact
 
 _log = structlog.get_logger("daemon")
 HURRY_S = 5.0
+#: Each connection is one, a relayed request two. Shells give 1,024: 500 streams, then refusals.
+OPEN_FILES = 65_536
 
 Main = Callable[["Daemon"], Awaitable[None]]
 
@@ -144,9 +147,20 @@ class Notifier:
 
 def run(name: str, main: Main) -> int:
     """Run a daemon until it ends; the exit status. `name` (`creche-router`) opens a refusal."""
+    allow_open_files()
     with _told(name) as outcome, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(name, main))
     return outcome[0]
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit as far as the hard one lets it, OPEN_FILES at most; never lower it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(OSError, ValueError):  # forbidden: then with what there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(name: str, main: Main) -> None:

@@ -51,6 +51,14 @@ async def test_a_signal_ends_it_well(processes: Processes, which: signal.Signals
     assert "stopped False" in child.log
 
 
+async def test_it_may_open_as_many_files_as_the_host_lets_it(processes: Processes) -> None:
+    look = "    import resource; print('limits', *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    limited = 'ulimit -Sn 256; ulimit -Hn 2000; exec "$0" -c "$1"'
+    child = processes.start(["sh", "-c", limited, sys.executable, CHILD.format(body=look)])
+    assert await child.ended() == 0
+    assert "limits 2000 2000" in child.log
+
+
 async def test_a_second_signal_hurries(processes: Processes) -> None:
     child = start(
         processes,
