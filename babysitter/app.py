@@ -242,15 +242,17 @@ def _lock(state: Path) -> int:
 
 def _place(one: Settings, state: Path) -> Place:
     from_file = _env_file(one)
-    for secret in environment.secrets(from_file, one.env):
+    run = KINDS[one.kind].plan(one.given)
+    kind_env = run.env
+    env = environment.build(os.environ, kind_env, one.gpus, from_file, one.env)
+    for secret in environment.secrets(from_file, env, run.argv):
         SECRETS.add(secret)
-    kind_env = KINDS[one.kind].plan(one.given).env
     given = (one.given.work_dir, one.gpus, sorted(kind_env.items()), sorted(from_file.items()))
     digest = hashlib.sha256(repr((given, sorted(one.env.items()))).encode()).hexdigest()[:32]
     return Place(
         folder=state / "engines" / one.name,
         runtime=_runtime(state),
-        env=environment.build(os.environ, kind_env, one.gpus, from_file, one.env),
+        env=env,
         digest=digest,
     )
 

@@ -4,7 +4,10 @@ The babysitter's own, less what is meant for the babysitter alone; then what its
 GPUs, `env_file`, `env`: the later wins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from common.redact import is_secret_name
 
 #: Ours alone: systemd's sockets and credentials, and tokens that are for daemons.
 _OURS = frozenset(
@@ -37,10 +40,20 @@ def build(
     return {**base, **kind, **env_file, **env}
 
 
-def secrets(env_file: Mapping[str, str], env: Mapping[str, str]) -> list[str]:
-    """Values that no log may show: all of `env_file`, and what in `env` is called a secret."""
+def secrets(
+    env_file: Mapping[str, str], env: Mapping[str, str], argv: Sequence[str] = ()
+) -> list[str]:
+    """Values that no log may show: all of `env_file`, and what in `env` (the engine's whole
+    environment) or `argv` (`--api-key x`, `--api-key=x`) is called a secret."""
     named = [value for name, value in env.items() if name.upper().endswith(_SECRET_ENDINGS)]
-    return [*env_file.values(), *named]
+    return list(dict.fromkeys([*env_file.values(), *named, *_in_argv(argv)]))
+
+
+def _in_argv(argv: Sequence[str]) -> Iterator[str]:
+    for word, after in pairwise((*argv, "")):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("-") and is_secret_name(flag.lstrip("-")):
+            yield value if equals else after
 
 
 def parse(text: str) -> dict[str, str]:

@@ -1,9 +1,11 @@
 """Reading an engine's model list, in the shapes that engines give it. Pure.
 
 `{"data": [...]}` (OpenAI), a bare array, and `{"models": [...]}` (llama.cpp besides, Ollama).
+llama.cpp lists one model with all that it is called in `aliases`: each name is a model here.
 Extra fields (`max_model_len`, `meta`) are kept: clients of the aggregate read them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -25,18 +27,19 @@ def parse(body: bytes) -> list[Model] | None:
         found = found.get("data", found.get("models"))
     if not isinstance(found, list):
         return None
-    models = [model for item in found[:MODELS_MAX] if (model := _model(item)) is not None]
-    return list({model["id"]: model for model in models}.values())
+    models = [model for item in found[:MODELS_MAX] for model in _models(item)]
+    return list({model["id"]: model for model in models[:MODELS_MAX]}.values())
 
 
-def _model(item: object) -> Model | None:
+def _models(item: object) -> Iterator[Model]:
     if isinstance(item, str) and item:
-        return named(item)
+        yield named(item)
     if isinstance(item, dict):
         name = item.get("id") or item.get("name") or item.get("model")
-        if isinstance(name, str) and name:
-            return {"object": "model", **item, "id": name}
-    return None
+        aliases = item.get("aliases")
+        for one in (name, *(aliases if isinstance(aliases, list) else ())):
+            if isinstance(one, str) and one:
+                yield {"object": "model", **item, "id": one}
 
 
 def named(name: str, owned_by: str = "creche") -> Model:

@@ -6,6 +6,7 @@
 Engines are known to answer /health with 200 for hours while their core is dead.
 """
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -74,7 +75,9 @@ def _samples(body: bytes) -> dict[str, float]:
             name, _, rest = line.partition("{")
             rest = rest.rpartition("}")[2]
         try:
-            values[name] = values.get(name, 0.0) + float(rest.split()[0])
+            value = float(rest.split()[0])
         except (ValueError, IndexError):
             continue
+        if math.isfinite(value):  # NaN is what a gauge without data says
+            values[name] = values.get(name, 0.0) + value
     return values

@@ -55,6 +55,7 @@ def write(folder: Path, remembered: Remembered) -> None:
     path = folder / FILE
     beside = folder / f"{FILE}.new"
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside.write_bytes(msgspec.json.encode(remembered))
         os.replace(beside, path)
     except OSError as why:

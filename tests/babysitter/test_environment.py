@@ -37,3 +37,8 @@ def test_a_bad_line_is_named_by_its_number_never_by_what_it_holds(line: str) -> 
 
 def test_secrets_are_all_of_the_file_and_what_is_called_so() -> None:
     assert secrets({"A": "1"}, {"HF_TOKEN": "2", "LANG": "3", "my_api_key": "4"}) == ["1", "2", "4"]
+
+
+def test_secrets_of_a_command_line_are_what_its_flags_call_so() -> None:
+    argv = ["serve", "--api-key", "one", "--hf-token=two", "--max-tokens", "9", "--api-key"]
+    assert [one for one in secrets({}, {}, argv) if one] == ["one", "two"]

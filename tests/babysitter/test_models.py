@@ -14,6 +14,8 @@ from babysitter.models import named, names, parse, same
         [{"id": "a"}, {"name": "b"}],
         ["a", "b"],
         {"models": [{"name": "a"}, {"model": "b"}]},
+        {"data": [{"id": "a", "aliases": ["a", "b", 7, ""]}]},
+        {"data": [{"id": "a", "aliases": None}, {"id": "b", "aliases": {}}]},
         {"data": [{"id": "a"}, {"id": ""}, 7, {"id": "b"}, {"id": "a"}]},
     ],
 )

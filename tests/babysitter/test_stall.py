@@ -57,6 +57,11 @@ def test_llama_cpps_metrics_also_as_one_json_string() -> None:
     assert read(llama_cpp.PROGRESS, b'"' + text.replace(b"\n", rb"\n") + b'"') == expected
 
 
+def test_what_is_no_number_is_left_out() -> None:
+    text = b"vllm:num_requests_running NaN\nvllm:num_requests_waiting 1\n"
+    assert read(vllm.PROGRESS, text) == Reading(1.0, 0.0)
+
+
 @pytest.mark.parametrize("progress", [vllm.PROGRESS, mock.PROGRESS])
 @pytest.mark.parametrize("body", [b"", b"<html>404</html>", b"[1]", b'"half', b"\xff\x00{"])
 def test_what_tells_nothing_is_nothing(progress: Progress, body: bytes) -> None:
