@@ -57,7 +57,7 @@ def of_exit(
     cause, text = _deeper(code, signal, oom, log, owner)
     if cause is None:
         cause = Cause.SIGNAL if signal else Cause.CODE
-        text = how + (": a server should not end by itself" if code == 0 else "")
+        text = how + (": a server should not end, nor go into the background" if code == 0 else "")
     else:
         text = f"{text}; {how}"
     return Ending(cause, text, code, signal, log)

@@ -87,7 +87,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class NotAnswered:
+    """`text` says what is in the way."""
+
     instance_id: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,7 @@ class Lifecycle:
     given_up: str | None = None
     _ready_since: float | None = None
     _silent_since: float | None = None
+    _in_the_way: str = ""
     _after: _After | None = None
     _actions: list[Action] = field(default_factory=list)
 
@@ -228,9 +232,9 @@ class Lifecycle:
             case Answered(instance_id):
                 if instance_id == self.instance_id:
                     self._answered(now)
-            case NotAnswered(instance_id):
+            case NotAnswered(instance_id, text):
                 if instance_id == self.instance_id:
-                    self._not_answered(now)
+                    self._not_answered(text, now)
             case PortFoundTaken(instance_id, text):
                 if instance_id == self.instance_id and self.state is State.STARTING:
                     self._end_for(Ending(Cause.PORT_TAKEN, text), now)
@@ -297,6 +301,7 @@ class Lifecycle:
 
     def _launch(self, now: float) -> None:
         self._ready_since = None
+        self._in_the_way = ""
         self.given_up = None
         self._after = None
         self._become(State.STARTING, now, due=now + self.limits.ready_timeout_s)
@@ -309,7 +314,8 @@ class Lifecycle:
             self._become(State.READY, now)
             self._actions.append(Announce(Status.RUNNING, create=True))
 
-    def _not_answered(self, now: float) -> None:
+    def _not_answered(self, text: str, now: float) -> None:
+        self._in_the_way = text
         if self.state is not State.READY:
             return
         if self._silent_since is None:
@@ -358,6 +364,8 @@ class Lifecycle:
                 self._actions.append(Kill())
             case State.STARTING:
                 text = f"not ready after {self.limits.ready_timeout_s:g} s"
+                if self._in_the_way:
+                    text += f": {self._in_the_way}"
                 self._end_for(Ending(Cause.NOT_READY, text), now)
             case State.STOPPED | State.READY | State.FATAL:
                 raise AssertionError(f"{self.state} waits for no time")

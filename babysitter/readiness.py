@@ -17,11 +17,15 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look found: the event to take, the models with a good answer, else why not."""
+    """What a look found: the event to take, the models with a good answer, else why not.
+
+    `mistake`: it will not become ready by waiting; somebody must change something.
+    """
 
     event: lifecycle.Answered | lifecycle.NotAnswered | lifecycle.PortFoundTaken
     models: list[Model] = field(default_factory=list)
     text: str | None = None
+    mistake: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ async def look(
             return hindrance
     answer = await prober.ask()
     if isinstance(answer, NotReady):
-        return Seen(lifecycle.NotAnswered(life), text=answer.text)
+        return _not_yet(life, answer.text)
     return Seen(lifecycle.Answered(life), models=answer.models)
 
 
@@ -60,13 +64,17 @@ async def _not_ours(
     if await _listens(handle, host, port):
         return None
     if elsewhere is not None and await _listens(handle, LOOPBACK, port):
-        return Seen(lifecycle.NotAnswered(life), text=loopback_error(port, elsewhere))
+        return _not_yet(life, bound_to_loopback(host, port, elsewhere), mistake=True)
     holder = await asyncio.to_thread(ports.owner, host, port)
     # It may have begun to listen between our two looks at /proc: look again before judging.
     if holder is not None and not await _listens(handle, host, port):
         text = f"port {port} is taken by {holder}"
         return Seen(lifecycle.PortFoundTaken(life, text), text=text)
-    return Seen(lifecycle.NotAnswered(life), text=f"does not listen on {host}:{port} yet")
+    return _not_yet(life, f"does not listen on {host}:{port} yet")
+
+
+def _not_yet(life: str, text: str, *, mistake: bool = False) -> Seen:
+    return Seen(lifecycle.NotAnswered(life, text), text=text, mistake=mistake)
 
 
 async def _listens(handle: ShimHandle, host: str, port: int) -> bool:
@@ -74,13 +82,25 @@ async def _listens(handle: ShimHandle, host: str, port: int) -> bool:
 
 
 def loopback_error(port: int, elsewhere: Elsewhere, host: str | None = None) -> str:
-    """What, what follows, and the line that settles it. `host`: the config itself says loopback."""
+    """What, what follows, and the line that settles it. `host`: the engine's own key says so."""
     fix = f'Set  advertise = "{elsewhere.advertise}"  (this host\'s address towards the registry)'
     if host is not None:
         fix += f'\n  and take  host = "{host}"  out of the engine'
+    return f"{_unreachable(port, elsewhere)}\n  {fix}."
+
+
+def bound_to_loopback(host: str, port: int, elsewhere: Elsewhere) -> str:
+    """The same, where the config says `host` and the engine does not keep to it."""
+    return (
+        f"{_unreachable(port, elsewhere)}\n"
+        f"  Start it on {host}: in  command  and  args  {{host}} stands for that."
+    )
+
+
+def _unreachable(port: int, elsewhere: Elsewhere) -> str:
     return (
         f"the engine listens on {LOOPBACK}:{port} but the registry is on {elsewhere.registry}; "
-        f"no router could reach it.\n  {fix}."
+        "no router could reach it."
     )
 
 

@@ -109,6 +109,7 @@ class Supervisor:
         self._last_exit: LastExit | None = None
         self._since = wall()
         self._progress: str | None = None
+        self._last_mistake: str | None = None
         self._record_id: str | None = None
         self._written: store.Remembered | None = None
         self._task: asyncio.Task[None] | None = None
@@ -403,6 +404,9 @@ class Supervisor:
                 self._serves(seen.models)
                 await self._watch_work(life, stall)
             else:
+                if seen.mistake and seen.text != self._last_mistake:
+                    self._log.error("cannot become ready", why=seen.text)
+                    self._last_mistake = seen.text
                 self._progress = await self._progress_of(life, seen.text)
             self.post(seen.event)
             await asyncio.sleep(self._pause(ready, monotonic() - began))

@@ -13,7 +13,14 @@ OURS = "xllamacpp_server: port 8100 is taken by vllm (pid 7, user ml)."
     ("code", "signal", "oom", "log", "cause", "text"),
     [
         (1, None, False, (), Cause.CODE, "exited with code 1"),
-        (0, None, False, (), Cause.CODE, "exited with code 0: a server should not end by itself"),
+        (
+            0,
+            None,
+            False,
+            (),
+            Cause.CODE,
+            "exited with code 0: a server should not end, nor go into the background",
+        ),
         (None, "SIGSEGV", False, (), Cause.SIGNAL, "killed by SIGSEGV"),
         (None, "SIGKILL", True, (), Cause.OOM, "the kernel killed it: out of memory"),
         (1, None, False, ("loading", CUDA, "Traceback"), Cause.OOM, CUDA),

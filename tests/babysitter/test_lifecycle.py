@@ -214,6 +214,23 @@ def test_a_stalled_engine_is_unready_then_restarted(play: Play) -> None:
     assert (play.machine.last.cause, play.machine.last.text) == (Cause.STALLED, text)
 
 
+def test_not_ready_in_time_is_told_with_what_was_in_the_way(play: Play) -> None:
+    play(StartAsked())
+    play(Launched("a"))
+    play(NotAnswered("a", "connection refused"))
+    play(NotAnswered("a", "loading (503 on /health)"))
+    play(TimeIsUp(), after_s=600)
+    play(Exited("a", CLEAN))
+    assert play.machine.last is not None
+    text = "not ready after 600 s: loading (503 on /health)"
+    assert (play.machine.last.cause, play.machine.last.text) == (Cause.NOT_READY, text)
+    play(TimeIsUp(), after_s=60)
+    play(Launched("b"))
+    play(TimeIsUp(), after_s=600)
+    play(Exited("b", CLEAN))
+    assert play.machine.last.text == "not ready after 600 s", "another life, another reason"
+
+
 def test_silence_makes_a_ready_engine_unready_but_a_hiccup_does_not(play: Play) -> None:
     play.ready()
     assert play(NotAnswered("a")) == []
