@@ -7,6 +7,7 @@ the exit has been told.
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -95,25 +96,33 @@ def engine_id(folder: Path, engine: str, instance_id: str) -> str:
 
 def read_state(folder: Path, *, strict: bool = True) -> State | None:
     """What the last shim wrote; None where it wrote nothing readable. Raises ShimError (strict)."""
+    raw = _read(folder)
+    schema = raw.get("schema")
+    if strict and isinstance(schema, int | float) and schema > SCHEMA:
+        raise ShimError(
+            f"{folder / STATE} was written by a newer Creche (schema {schema}, "
+            f"this one knows {SCHEMA}).\n  Start the newer babysitter again."
+        )
     try:
-        raw = msgspec.json.decode((folder / STATE).read_bytes())
-        schema = raw.get("schema", 0) if isinstance(raw, dict) else 0
-        if strict and schema > SCHEMA:
-            raise ShimError(
-                f"{folder / STATE} was written by a newer Creche (schema {schema}, "
-                f"this one knows {SCHEMA}).\n  Start the newer babysitter again."
-            )
         return msgspec.convert(raw, State)
-    except (OSError, msgspec.DecodeError):
+    except msgspec.ValidationError:
         return None
 
 
 def acknowledge(folder: Path) -> None:
     """The exit has been told: the next `adopt` finds nothing."""
-    path = folder / STATE
+    state = _read(folder)
+    if not state or state.get("released"):
+        return
     try:
-        state = msgspec.json.decode(path.read_bytes())
-        if not state.get("released"):
-            write_atomically(str(path), msgspec.json.encode({**state, "released": True}))
-    except (OSError, msgspec.DecodeError):
+        write_atomically(str(folder / STATE), msgspec.json.encode({**state, "released": True}))
+    except OSError:
         pass
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The state as it stands; empty where it is missing or damaged."""
+    try:
+        return msgspec.json.decode((folder / STATE).read_bytes(), type=dict[str, Any])
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return {}

@@ -376,6 +376,16 @@ async def test_a_state_of_a_newer_version_is_refused(shims: Bench) -> None:
         await adopt(shims.folder(), shims.runtime)
 
 
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"null", b'{"schema": "x"}', b'"\xff"', b"[" * 5000, b'{"schema": 1}']
+)
+async def test_a_damaged_state_is_nothing_and_can_be_swept(shims: Bench, raw: bytes) -> None:
+    shims.folder().mkdir()
+    (shims.folder() / shim_folder.STATE).write_bytes(raw)
+    assert await adopt(shims.folder(), shims.runtime) is None
+    assert await sweep_orphans(shims.folder()) == 0
+
+
 # ── the shim's own end ─────────────────────────────────────────────────────────────────────────
 
 
