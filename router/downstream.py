@@ -21,7 +21,7 @@ import httptools
 from router import errors
 from router.body import Body, FullError, TooLargeError
 from router.errors import Problem, RequestError, invalid
-from router.head import Head, Headers, Memo, read_request, status_line
+from router.head import Head, Headers, Known, read_request, status_line
 from router.route import Family, Kind, Route, resolve
 
 if TYPE_CHECKING:
@@ -63,20 +63,6 @@ class Incoming:
         self.length = length
         #: As they came, for aiohttp.
         self.headers = headers
-
-
-class RequestMemo(Memo):
-    """The last request of a connection. `first`: method, target, version."""
-
-    __slots__ = ("first", "head", "route")
-
-    def __init__(
-        self, first: tuple[bytes, bytes, str], headers: Headers, head: Head, route: Route
-    ) -> None:
-        super().__init__(headers, head.length_at)
-        self.first = first
-        self.head = head
-        self.route = route
 
 
 class Tunnel(Protocol):
@@ -124,7 +110,16 @@ class Client(asyncio.Protocol):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._refusal: Problem | None = None
-        self._memo: RequestMemo | None = None
+        #: The last head that may come again, and the request it began.
+        self._known: tuple[Known, Incoming] | None = None
+        #: The parser stands between two requests.
+        self._between = True
+        #: Requests whose head was complete in this read, and the last of them.
+        self._heads = 0
+        self._last: Incoming | None = None
+        #: Body bytes still to come: for the parser, and after a head that needed none.
+        self._outstanding = 0
+        self._left = 0
         self._linger = -1
         #: What was not taken yet, when that was last looked at.
         self._unsent = NEVER
@@ -177,6 +172,89 @@ class Client(asyncio.Protocol):
             self.abort()
 
     def _feed(self, data: bytes) -> None:
+        if self._left:
+            self._counted(data)
+            return
+        if self._between:
+            if self._known is not None and self._again(*self._known, data):
+                return
+            self._heads = 0
+            self._outstanding = 0
+        self._parse(data)
+        if self._between:
+            self._between = False
+            if self._heads == 1:
+                self._remember(data)
+        elif self._outstanding > 0 and self._refusal is None:
+            self._outstanding -= len(data)
+            self._between = self._outstanding == 0
+
+    def _remember(self, data: bytes) -> None:
+        """One request began with this read: know where it ends, and its head if it comes again."""
+        last = self._last
+        if last is None or last.head.chunked or last.head.upgrades or self._refusal is not None:
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        outstanding = end + (last.length or 0) - len(data)
+        if outstanding < 0 or data[0] <= 32:
+            return
+        self._outstanding = outstanding
+        self._between = outstanding == 0
+        if not (last.head.expects or last.head.wants_close):
+            self._known = Known(data[:end]), last
+
+    def _again(self, known: Known, like: Incoming, data: bytes) -> bool:
+        """Whether the last head came again. The parser stays where it is: between two requests."""
+        found = known.match(data)
+        if found is None:
+            return False
+        length, end = found
+        state = self.state
+        incoming = self.incoming = Incoming(
+            like.head, like.route, Body(state.bodies), state.now(), length, like.headers
+        )
+        if length:
+            try:
+                self._check_length(length)
+            except _StopError:
+                return True
+            self._left = length
+            if end < len(data):
+                self._counted(data[end:])
+            else:
+                self.deadline = state.now() + state.timeouts.body_idle_s
+        else:
+            self._whole(incoming, data[end:])
+        return True
+
+    def _counted(self, data: bytes) -> None:
+        """Body bytes of a request whose head needed no parser."""
+        incoming = self.incoming
+        assert incoming is not None
+        left = self._left
+        rest = b""
+        if len(data) > left:
+            rest, data = data[left:], data[:left]
+        self._left = left = left - len(data)
+        try:
+            self._add(incoming.body, data)
+        except _StopError:
+            self._left = 0
+            return
+        if left:
+            self.deadline = self.state.now() + self.state.timeouts.body_idle_s
+        else:
+            self._whole(incoming, rest)
+
+    def _whole(self, incoming: Incoming, rest: bytes) -> None:
+        self.incoming = None
+        self.deadline = NEVER
+        self._queue.append(incoming)
+        if rest:
+            self._pending.insert(0, rest)
+            self._pending_bytes += len(rest)
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgraded:
@@ -215,7 +293,7 @@ class Client(asyncio.Protocol):
             )
             self._skipping = False
             if rest:
-                self._feed(rest)
+                self._parse(rest)
         elif rest:
             self._pending.insert(0, rest)
             self._pending_bytes += len(rest)
@@ -299,54 +377,54 @@ class Client(asyncio.Protocol):
         state = self.state
         headers = self._headers
         parser = self._parser
-        version = parser.get_http_version()
-        memo = self._memo
-        same = None
-        if memo is not None and memo.first == (parser.get_method(), self._target, version):
-            same = memo.same(headers)
-        if same is None:
-            memo = self._new_memo(parser.get_method(), version)
-            length = memo.head.content_length
-        else:
-            length = int(same) if same else None
-        assert memo is not None
-        head = memo.head
-        self.incoming = Incoming(head, memo.route, Body(state.bodies), state.now(), length, headers)
+        target = self._target
+        size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > state.limits.head_bytes_max:
+            self._stop(_HEAD_TOO_LONG)
+        try:
+            head = read_request(
+                parser.get_method(), target, parser.get_http_version(), headers, state.host
+            )
+        except RequestError as error:
+            self._stop(error.problem)
+        length = head.content_length
+        self.incoming = self._last = Incoming(
+            head,
+            resolve(head.method, head.path),
+            Body(state.bodies),
+            state.now(),
+            length,
+            headers,
+        )
+        self._heads += 1
         self._head_bytes = 0
+        head.upgrades = parser.should_upgrade()
         if length:
-            limits = state.limits
-            if length > limits.body_bytes_max:
-                self._stop(_too_large(limits.body_bytes_max))
-            if not state.bodies.fits(length):
-                self._stop(_FULL)
+            self._check_length(length)
         if head.expects and (head.chunked or length):
             self._continue = True
 
-    def _new_memo(self, method: bytes, version: str) -> RequestMemo:
-        headers, target = self._headers, self._target
-        size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
-        if size > self.state.limits.head_bytes_max:
-            self._stop(_HEAD_TOO_LONG)
-        try:
-            head = read_request(method, target, version, headers, self.state.host)
-        except RequestError as error:
-            self._stop(error.problem)
-        memo = self._memo = RequestMemo(
-            (method, target, version), headers, head, resolve(head.method, head.path)
-        )
-        return memo
+    def _check_length(self, length: int) -> None:
+        limits = self.state.limits
+        if length > limits.body_bytes_max:
+            self._stop(_too_large(limits.body_bytes_max))
+        if not self.state.bodies.fits(length):
+            self._stop(_FULL)
 
     def _take_body(self, incoming: Incoming, parts: list[bytes]) -> None:
-        body = incoming.body
         try:
             for part in parts:
-                body.add(part)
+                self._add(incoming.body, part)
+        finally:
+            parts.clear()
+
+    def _add(self, body: Body, data: bytes) -> None:
+        try:
+            body.add(data)
         except TooLargeError:
             self._stop(_too_large(self.state.limits.body_bytes_max))
         except (FullError, OSError):
             self._stop(_FULL)
-        finally:
-            parts.clear()
         if body.on_disk and body.on_backlog is None:
             body.on_backlog = self._backlog
 
@@ -357,16 +435,13 @@ class Client(asyncio.Protocol):
         if self._parts:
             self._take_body(incoming, self._parts)
         head = incoming.head
-        if (
-            not incoming.stopped
-            and (head.chunked or incoming.length)
-            and self._parser.should_upgrade()
-        ):
+        if not incoming.stopped and head.upgrades and (head.chunked or incoming.length):
             incoming.stopped = True
             return
         self.incoming = None
         self._continue = False
         self.deadline = NEVER
+        self._head_bytes = 0
         self._headers = []
         self._target = b""
         self._queue.append(incoming)

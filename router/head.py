@@ -139,7 +139,6 @@ class Head:
         "host",
         "http10",
         "id",
-        "length_at",
         "lines",
         "method",
         "path",
@@ -148,6 +147,7 @@ class Head:
         "tail",
         "target",
         "target_text",
+        "upgrades",
         "wants_close",
         "websocket",
     )  # fmt: skip
@@ -170,14 +170,14 @@ class Head:
         self.encoded = False
         self.expects = False
         self.websocket = False
+        #: The parser stops after this head, whatever it is an upgrade to.
+        self.upgrades = False
         self.wants_close = False
         #: The client's x-request-id, if it may be used.
         self.id: bytes | None = None
         #: X-Forwarded-* as they came, for trusted proxies.
         self.forwarded: dict[bytes, bytes] | None = None
         self.fields: Fields
-        #: Where Content-Length stands among the headers; -1 for none.
-        self.length_at = -1
         #: The request line and the last header lines for upstreams, once they were written.
         self.start = b""
         self.tail = b""
@@ -214,8 +214,7 @@ def read_request(
     host: bytes | None = None
     keep_alive = close = upgrade_named = False
     upgrade = b""
-    for pair in headers:
-        name, value = pair
+    for name, value in headers:
         code = _request_codes.get(name)
         if code is None:
             code = _learn_request(name)
@@ -231,7 +230,6 @@ def read_request(
             if head.content_length is not None or not _LENGTH_FORM.match(value):
                 raise _bad("Content-Length is malformed or given twice")
             head.content_length = int(value)
-            head.length_at = headers.index(pair)
         elif code == _TYPE:
             head.content_type = value.decode("latin-1")
             lines.append(name + b": " + value)
@@ -342,7 +340,7 @@ class AnswerHead:
 
     __slots__ = (
         "cache_lines", "chunked", "close", "content_length", "encoded", "event_stream",
-        "length_at", "lines", "retry_after", "start", "status", "type", "upgrade",
+        "lines", "retry_after", "start", "status", "type", "upgrade",
     )  # fmt: skip
 
     def __init__(self, status: int) -> None:
@@ -359,43 +357,43 @@ class AnswerHead:
         self.event_stream = False
         self.retry_after: bytes | None = None
         self.upgrade = b""
-        #: Where Content-Length stands among the headers; -1 for none.
-        self.length_at = -1
         #: Status line and what passes, once they were written.
         self.start = b""
 
 
-class Memo:
-    """The last headers of a connection, and what was read of them.
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_DIGITS = re.compile(rb"\d{1,15}")
 
-    Most connections say the same over and over but for the length. `same` tells so, and then the
-    Head that was made for the last ones is right for these.
+
+class Known:
+    """A head that the parser has taken, as bytes. A connection says most heads again and again,
+    and equal bytes mean the same: what differs in nothing but the digits of its length needs no
+    parser. Only for heads without a transfer coding.
     """
 
-    __slots__ = ("headers", "length_at")
+    __slots__ = ("_after", "_before", "_count")
 
-    def __init__(self, headers: Headers, length_at: int) -> None:
-        self.headers = headers
-        self.length_at = length_at
+    def __init__(self, raw: bytes) -> None:
+        found = _LENGTH_LINE.search(raw)
+        if found is None:
+            self._before, self._after = raw, b""
+        else:
+            self._before, self._after = raw[: found.start(1)], raw[found.end(1) :]
+        self._count = len(self._before)
 
-    def same(self, headers: Headers) -> bytes | None:
-        """None if they differ in more than the length; else the length's text, empty for none.
-
-        llhttp has seen to it that it is one number."""
-        kept = self.headers
-        if len(headers) != len(kept):
+    def match(self, data: bytes) -> tuple[int | None, int] | None:
+        """Length (None: it names none) and where the head ends; None for another head."""
+        if not data.startswith(self._before):
             return None
-        at = self.length_at
-        if at < 0:
-            return b"" if headers == kept else None
-        pair = headers[at]
-        if pair[0] != kept[at][0]:
+        if not self._after:
+            return None, self._count
+        digits = _DIGITS.match(data, self._count)
+        if digits is None:
             return None
-        headers[at] = kept[at]
-        if headers == kept:
-            return pair[1]
-        headers[at] = pair
-        return None
+        end = digits.end()
+        if not data.startswith(self._after, end):
+            return None
+        return int(digits.group()), end + len(self._after)
 
 
 class MalformedError(Exception):
@@ -412,8 +410,7 @@ def read_answer(status: int, version: str, headers: Headers) -> AnswerHead:
     lines: list[bytes] = []
     named: list[bytes] | None = None
     close = version == "1.0"
-    for pair in headers:
-        name, value = pair
+    for name, value in headers:
         code = _answer_codes.get(name)
         if code is None:
             code = _learn_answer(name)
@@ -425,7 +422,6 @@ def read_answer(status: int, version: str, headers: Headers) -> AnswerHead:
             if head.content_length is not None or not _LENGTH_FORM.match(value):
                 raise MalformedError("Content-Length")
             head.content_length = int(value)
-            head.length_at = headers.index(pair)
         elif code == _TYPE:
             head.type = value
             head.event_stream = value[:17].lower() == b"text/event-stream"

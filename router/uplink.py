@@ -15,7 +15,7 @@ from typing import Protocol
 import httptools
 
 from router.framing import Framing, of_upstream
-from router.head import AnswerHead, Headers, MalformedError, Memo, read_answer
+from router.head import AnswerHead, Known, MalformedError, read_answer
 from router.seam import Upstream
 
 #: More interim answers than any server has a reason for.
@@ -47,16 +47,6 @@ class Tunnel(Protocol):
 _NO_BODY, _LENGTH = Framing.NO_BODY, Framing.LENGTH
 
 
-class AnswerMemo(Memo):
-    """The last answer of a connection."""
-
-    __slots__ = ("head",)
-
-    def __init__(self, headers: Headers, head: AnswerHead) -> None:
-        super().__init__(headers, head.length_at)
-        self.head = head
-
-
 class Uplink(asyncio.Protocol):
     """`parts` is what the owner has not taken yet. `error` is why the answer is none."""
 
@@ -69,7 +59,10 @@ class Uplink(asyncio.Protocol):
         self.reused = False
         self.idle_until = 0.0
         self._parser: httptools.HttpResponseParser | None = None
-        self._memo: AnswerMemo | None = None
+        #: The last head under a length that came in one read, what was read of it, and `keep`.
+        self._known: tuple[Known, AnswerHead, bool] | None = None
+        #: Body bytes that are still to come after a head that needed no parser.
+        self._left = 0
         #: What answers from here say about it, at the first attempt.
         self.service_lines = b"x-creche-service: %b\r\nx-creche-attempts: 1\r\n" % (
             node.name.encode("latin-1", "replace")
@@ -145,7 +138,14 @@ class Uplink(asyncio.Protocol):
             self._pool.forget(self)
             self.transport.abort()
             return
-        self.got = True
+        if self._left:
+            self._counted(data)
+            owner.upstream_received()
+            return
+        if not self.got and self._known is not None and self._again(self._known, data):
+            owner.upstream_received()
+            return
+        first, self.got = not self.got, True
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade as upgraded:
@@ -163,7 +163,51 @@ class Uplink(asyncio.Protocol):
                 self.error = "a body where none may be"
             if self.keep and not self._ended_exactly(data):
                 self.keep = False
+            if first and self.keep and self.framing is _LENGTH:
+                self._remember(head, data)
         owner.upstream_received()
+
+    def _remember(self, head: AnswerHead, data: bytes) -> None:
+        """A whole answer in one read: its head may come again."""
+        end = data.find(b"\r\n\r\n") + 4
+        if data.startswith(b"HTTP/") and end + (head.content_length or 0) == len(data):
+            self._known = Known(data[:end]), head, self.keep
+
+    def _again(self, known: tuple[Known, AnswerHead, bool], data: bytes) -> bool:
+        """Whether the last head came again. The parser stays where it is: between two answers."""
+        if self._method == "HEAD":
+            return False
+        found = known[0].match(data)
+        if found is None:
+            return False
+        count, end = found
+        self.got = True
+        self.framing = _LENGTH
+        head = self.head = known[1]
+        head.content_length = count
+        self._left = count or 0
+        if self._left:
+            if end < len(data):
+                self._counted(data[end:])
+        else:
+            self._counted(data[end:])
+        return True
+
+    def _counted(self, data: bytes) -> None:
+        """Body bytes of an answer whose head needed no parser."""
+        count = self._left
+        if len(data) > count:
+            # As the parser has it: stray line ends are skipped, anything else begins an answer.
+            if data[count:].strip(b"\r\n"):
+                self.error = "more than one answer"
+            data = data[:count]
+            self.keep = False
+        elif len(data) == count:
+            self.keep = True
+        if data:
+            self.parts.append(data)
+        self._left = count - len(data)
+        self.complete = not self._left
 
     def _ended_exactly(self, data: bytes) -> bool:
         """Whether the answer's last byte is the read's last: the parser skips stray CRLFs."""
@@ -217,17 +261,6 @@ class Uplink(asyncio.Protocol):
         headers, self._headers = self._headers, []
         if self.complete:
             return
-        memo = self._memo
-        if memo is not None and memo.head.status == status:
-            same = memo.same(headers)
-            if same is not None:
-                head = self.head = memo.head
-                head.content_length = int(same) if same else None
-                self.framing = framing = of_upstream(self._method, head)
-                if framing is _NO_BODY:
-                    self.complete = self._head_only = True
-                    self.keep = not head.close
-                return
         if status < 200 and status != 101:
             self._is_interim = True
             self._interim += 1
@@ -243,7 +276,6 @@ class Uplink(asyncio.Protocol):
             self.error = "the head is too long"
             return
         self.head = head
-        self._memo = AnswerMemo(headers, head)
         self.framing = framing = of_upstream(self._method, head)
         if framing is _NO_BODY:
             # llhttp would wait for the body that a Content-Length announces here.

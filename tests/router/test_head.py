@@ -4,6 +4,7 @@ from router.errors import RequestError
 from router.head import (
     Head,
     Headers,
+    Known,
     MalformedError,
     read_answer,
     read_request,
@@ -248,3 +249,31 @@ def test_retry_after_in_its_forms() -> None:
 def test_status_lines() -> None:
     assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
     assert status_line(599) == b"HTTP/1.1 599 Unknown\r\n"
+
+
+# --- heads that come again --------------------------------------------------------------------
+
+
+def test_a_known_head_matches_with_any_length_and_nothing_else() -> None:
+    known = Known(b"POST / HTTP/1.1\r\nContent-Length: 12\r\nX: y\r\n\r\n")
+    again = b"POST / HTTP/1.1\r\nContent-Length: 345\r\nX: y\r\n\r\n"
+    assert known.match(again + b"body") == (345, len(again))
+    for other in (
+        again[:-1],
+        again.replace(b"345", b"+345"),
+        again.replace(b"345", b"3,4"),
+        again.replace(b"345", b""),
+        again.replace(b"345", b"3 45"),
+        again.replace(b"345", b"345 "),
+        again.replace(b"345", b"9" * 16),
+        again.replace(b"X: y", b"X: z"),
+        again.replace(b"POST", b"post"),
+        b"\r\n" + again,
+    ):
+        assert known.match(other) is None, other
+
+
+def test_a_known_head_without_a_length() -> None:
+    known = Known(b"GET / HTTP/1.1\r\nX: y\r\n\r\n")
+    assert known.match(b"GET / HTTP/1.1\r\nX: y\r\n\r\nGET") == (None, 24)
+    assert known.match(b"GET / HTTP/1.1\r\nX: y\r\nContent-Length: 1\r\n\r\n") is None

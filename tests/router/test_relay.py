@@ -623,6 +623,49 @@ async def test_a_stray_byte_between_answers_drops_the_connection() -> None:
         await until(lambda: not rig.relay.pool.open)
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        OK + b"x",
+        OK + OK,
+        OK.replace(b": 2", b": 3") + b"x\n\r\nx",
+        OK.replace(b": 2", b": +2"),
+        OK.replace(b": 2", b": 2\r\ncontent-length: 2"),
+    ],
+    ids=range(5),
+)
+async def test_a_head_that_came_before_excuses_nothing_that_follows(last: bytes) -> None:
+    async def script(talk: Talk) -> None:
+        for said in (OK, OK, last):
+            await talk.request()
+            await talk.say(said)
+        await talk.left()
+
+    async with serving(script) as rig:
+        client = await rig.client()
+        for status in (200, 200, 502):
+            client.send("/v1/files", CHAT)  # not retried
+            assert (await client.answer()).status == status
+        await client.close()
+        await until(lambda: not rig.relay.pool.open)
+
+
+async def test_a_head_that_comes_again_may_have_another_length_and_come_in_pieces() -> None:
+    async def script(talk: Talk) -> None:
+        while True:
+            _, body = await talk.request()
+            await talk.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
+            await talk.say(body[:10], body[10:])
+
+    async with serving(script) as rig:
+        client = await rig.client()
+        for count in (1, 0, 5000, 2, 300_000, 2_000_000, 7):
+            body = b'{"model":"m","x":"' + b"y" * count + b'"}'
+            client.send("/v1/chat/completions", body)
+            assert (await client.answer()).body == body
+        await client.close()
+
+
 async def test_a_stray_line_after_an_answer_keeps_the_connection_from_the_pool() -> None:
     async with serving(always(OK + b"\r\n")) as rig:
         assert (await rig.post("/v1/chat/completions", CHAT)).status == 200

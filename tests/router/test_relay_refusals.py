@@ -315,6 +315,31 @@ def test_any_split_of_the_same_bytes_gives_the_same_answers(data: bytes, cuts: l
     assert _said(data, []) == _said(data, cuts)
 
 
+AGAIN = (
+    POST + b"X: y\r\nContent-Length: %d\r\n\r\n%b" % (len(CHAT), CHAT),
+    POST + b"X: y\r\nContent-Length: 02\r\n\r\n{}",
+    POST + b"X: y\r\nContent-Length: 0\r\n\r\n",
+    POST + b"X: y\r\nContent-Length: 5,5\r\n\r\n",
+    POST + b"X: y\r\nContent-Length: 2 \r\n\r\n{}",
+    POST + b"X: y\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    POST + b"X: y\r\nContent-Length: 2\r\n\r\n{}\r\n",
+    POST + b"X: y\r\n\r\n",
+    GET + b"\r\n",
+    GET + b"Connection: close\r\n\r\n",
+)
+
+
+@given(st.lists(st.sampled_from(AGAIN), min_size=2, max_size=6), st.integers(0, 60))
+def test_a_head_that_comes_again_is_read_as_the_first_time(told: list[bytes], cut: int) -> None:
+    """One request to a read is the way without the parser; a byte at a time is never."""
+    data = b"".join(told)
+    ends = [sum(map(len, told[:n])) for n in range(1, len(told))]
+    heads = [end + cut for end in ends]
+    bytewise = _said(data, list(range(len(data))))
+    assert _said(data, ends) == bytewise
+    assert _said(data, ends + heads) == bytewise
+
+
 def _said(data: bytes, cuts: list[int]) -> tuple[bytes, bool]:
     from router.downstream import Client
 
