@@ -14,6 +14,7 @@ from aiohttp import web
 from babysitter import lifecycle, logtail
 from babysitter.metrics import Exposition
 from babysitter.records import Me
+from babysitter.registrar import Registrar
 from babysitter.shimlog import LINES_MAX
 from babysitter.supervisor import Supervisor
 from common import clock
@@ -37,12 +38,21 @@ ORDERS: dict[str, lifecycle.Event] = {
 
 
 class Api:
-    """The handlers. `ready` is set once every engine was adopted or started."""
+    """The handlers. `ready` is set once every engine was adopted or started; `registrar` is the
+    babysitter's own."""
 
-    def __init__(self, me: Me, engines: dict[str, Supervisor], ready: asyncio.Event) -> None:
+    def __init__(
+        self,
+        me: Me,
+        engines: dict[str, Supervisor],
+        ready: asyncio.Event,
+        registrar: Registrar | None,
+    ) -> None:
         self._me = me
         self._engines = engines
         self._ready = ready
+        self._registrar = registrar
+        self._following: set[asyncio.Timeout] = set()
         self._started = clock.monotonic()
         self._exposition = Exposition(engines)
 
@@ -103,6 +113,8 @@ class Api:
             uptime=clock.monotonic() - self._started,
             restart_count=sum(one.view().restarts for one in self._engines.values()),
             version=VERSION,
+            registered=self._registrar is not None and self._registrar.registered,
+            conflict=self._registrar.conflict if self._registrar is not None else None,
         )
         return json_response(body)
 
@@ -137,10 +149,23 @@ class Api:
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         await response.prepare(request)
         lines_to_come = cast(AsyncGenerator[str, None], logtail.follow(engine.log_file, lines))
-        async with contextlib.aclosing(lines_to_come) as following:
-            async for line in following:
-                await response.write(f"{redact(line)}\n".encode())
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(None) as until,
+                contextlib.aclosing(lines_to_come) as following,
+            ):
+                self._following.add(until)
+                try:
+                    async for line in following:
+                        await response.write(f"{redact(line)}\n".encode())
+                finally:
+                    self._following.discard(until)
         return response
+
+    def end_following(self) -> None:
+        """Logs that are followed end here: the daemon's end need not wait for their readers."""
+        for until in self._following:
+            until.reschedule(0.0)
 
     def _engine(self, request: web.Request) -> Supervisor:
         name = request.match_info["name"]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from babysitter import config as configs
-from babysitter import environment, records, shim_client
+from babysitter import environment, records, registration, shim_client, store
 from babysitter.api import Api
 from babysitter.config import Config, Settings
 from babysitter.environment import EnvFileError
@@ -45,7 +45,7 @@ class Babysitter:
         self.engines: dict[str, Supervisor] = {}
         self.begun = asyncio.Event()
         self._registry = registry
-        self._own = Registrar(registry, me.name, lambda: None) if registry else None
+        self.own = Registrar(registry, me.name, lambda: None) if registry else None
         self._status = Status.RUNNING
 
     def registrar(self) -> Callable[[str, Callable[[], None]], Registrar] | None:
@@ -55,11 +55,17 @@ class Babysitter:
             return None
         return lambda name, on_change: Registrar(registry, name, on_change)
 
+    async def forget(self, engine: str, stored: store.Remembered | None) -> None:
+        """Take an engine's record away that this babysitter does not keep any more."""
+        if self._registry is not None and stored is not None and stored.registered_as is not None:
+            name = self.me.service_of(engine)
+            await self._registry.send(registration.Remove(name, stored.registered_as))
+
     def tell(self) -> None:
         """The registry hears of every engine's state with the babysitter's own record."""
-        if self._own is not None:
+        if self.own is not None:
             views = [one.view() for one in self.engines.values()]
-            self._own.want(records.babysitter_record(self.me, views, self._status))
+            self.own.want(records.babysitter_record(self.me, views, self._status))
 
     def start(self) -> None:
         self.tell()
@@ -79,9 +85,9 @@ class Babysitter:
         hurrying = tasks.spawn(self._hurry(hurry), "babysitter hurry")
         await asyncio.gather(*(one.stop() for one in self.engines.values()))
         await tasks.cancel(hurrying)
-        if self._own is not None:
-            self._own.want(None)
-            await self._own.settled()
+        if self.own is not None:
+            self.own.want(None)
+            await self.own.settled()
 
     async def _hurry(self, hurry: asyncio.Event) -> None:
         await hurry.wait()
@@ -90,8 +96,8 @@ class Babysitter:
 
     async def close(self, *, kill: bool) -> None:
         await asyncio.gather(*(one.close(kill=kill) for one in self.engines.values()))
-        if self._own is not None:
-            await self._own.close()
+        if self.own is not None:
+            await self.own.close()
 
 
 async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
@@ -150,10 +156,11 @@ async def _run(
     state: Path,
 ) -> None:
     app = application(token=token)
-    Api(sitter.me, sitter.engines, sitter.begun).add_routes(app)
+    api = Api(sitter.me, sitter.engines, sitter.begun, sitter.own)
+    api.add_routes(app)
     server = await serve(app, sockets)
     _log.info("listening", url=server.url, name=sitter.me.name, engines=list(sitter.engines))
-    await _end_strangers(state, set(sitter.engines))
+    await _end_strangers(state, sitter)
     sitter.start()
     daemon.ready(f"listening on {server.url}, {len(sitter.engines)} engines")
     kill = config.on_term == "stop"
@@ -166,6 +173,7 @@ async def _run(
             _log.info("engines are left running, to be adopted", engines=list(sitter.engines))
     finally:
         await sitter.close(kill=kill)
+        api.end_following()
         await server.close()
 
 
@@ -285,11 +293,12 @@ def _env_file(one: Settings) -> dict[str, str]:
         raise RefusalError(f"{one.name}: env_file {file}: {text}.") from None
 
 
-async def _end_strangers(state: Path, known: set[str]) -> None:
+async def _end_strangers(state: Path, sitter: Babysitter) -> None:
     """Engines of an earlier config that this one does not name any more: stopped, not kept."""
     folder = state / "engines"
     names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
-    for name in (one for one in names if one not in known):
+    for name in (one for one in names if one not in sitter.engines):
+        await sitter.forget(name, store.read(folder / name))
         try:
             found = await shim_client.adopt(folder / name, _runtime(state))
         except ShimError:

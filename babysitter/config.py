@@ -283,6 +283,7 @@ def check(config: Config, document: Document) -> list[Problem]:
     found = [
         *_check_top(config, document),
         *_check_later(config, document),
+        *_check_secrets(("defaults", "env"), "defaults", config.defaults.env, document),
         *(
             one
             for index, own in enumerate(config.engine)
@@ -377,17 +378,22 @@ def _check_engine(index: int, own: EngineConfig, document: Document) -> Iterator
             fix='kind = "command", or give arguments with  args = ["…"]',
             on_key=True,
         )
-    for place, env in ((("engine", index, "env"), own.env),):
-        for key, value in (env or {}).items():
-            if value and key.upper().endswith(("_KEY", "TOKEN", "SECRET", "PASSWORD")):
-                yield document.problem(
-                    (*place, key),
-                    f"{name}: {key} looks like a secret written in the file",
-                    severity="warning",
-                    effect="Whoever may read this file has it.",
-                    fix=f'env_file = "/etc/creche/{name}.env"   with the line {key}=…, mode 600',
-                    on_key=True,
-                )
+    yield from _check_secrets(("engine", index, "env"), name, own.env, document)
+
+
+def _check_secrets(
+    place: tuple[str | int, ...], name: str, env: dict[str, str] | None, document: Document
+) -> Iterator[Problem]:
+    for key, value in (env or {}).items():
+        if value and key.upper().endswith(("_KEY", "TOKEN", "SECRET", "PASSWORD")):
+            yield document.problem(
+                (*place, key),
+                f"{name}: {key} looks like a secret written in the file",
+                severity="warning",
+                effect="Whoever may read this file has it.",
+                fix=f'env_file = "/etc/creche/{name}.env"   with the line {key}=…, mode 600',
+                on_key=True,
+            )
 
 
 def _unknown_kind(index: int, kind: str, document: Document) -> Problem:

@@ -72,7 +72,7 @@ class Engines(Struct, frozen=True, kw_only=True):
 
 
 class BabysitterInfo(Struct, frozen=True, kw_only=True):
-    """`GET /info`. `uptime` in seconds."""
+    """`GET /info`. `uptime` in seconds; `registered`, `conflict`: of the babysitter's own record."""
 
     name: str
     host: str
@@ -82,3 +82,5 @@ class BabysitterInfo(Struct, frozen=True, kw_only=True):
     uptime: float
     restart_count: int
     version: str
+    registered: bool = False
+    conflict: str | None = None

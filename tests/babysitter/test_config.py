@@ -211,6 +211,15 @@ BUSTED = {
           Ignoring it would start engines in a way that this file does not ask for.
           fix: take the line out""",
     ),
+    "secret_for_all": (
+        '[defaults]\nenv = { HF_TOKEN = "hf_123" }\n[[engine]]\nkind = "mock"\nname = "m"',
+        """\
+        warning: defaults: HF_TOKEN looks like a secret written in the file
+          babysitter.toml:2:9   env = { HF_TOKEN = "hf_123" }
+                                        ^^^^^^^^
+          Whoever may read this file has it.
+          fix: env_file = "/etc/creche/defaults.env"   with the line HF_TOKEN=…, mode 600""",
+    ),
     "secret_in_the_file": (
         '[[engine]]\nkind = "mock"\nname = "m"\nenv = { HF_TOKEN = "hf_123" }',
         """\

@@ -64,6 +64,37 @@ def wait_record(registry: Part, name: str, status: str) -> dict[str, Any]:
     return found[0]
 
 
+class Streaming:
+    """A client in a thread, in the middle of a paced stream."""
+
+    def __init__(self, url: str, model: str, *, tokens: int) -> None:
+        self._request = urllib.request.Request(
+            url + "/v1/chat/completions",
+            json.dumps(chat(model, stream=True)).encode(),
+            {
+                "content-type": "application/json",
+                "x-mock-tokens": str(tokens),
+                "x-mock-pace-ms": "25",
+            },
+        )
+        self._got: list[str] = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _read(self) -> None:
+        with urllib.request.urlopen(self._request, timeout=20) as answer:
+            self._got.append(answer.read().decode())
+
+    def end(self) -> str:
+        """All that it got."""
+        self._thread.join(20)
+        return self._got[0]
+
+
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -222,7 +253,9 @@ def test_adopted_with_another_command_line_it_is_restarted_and_says_why(fleet: F
 
 
 def test_an_engine_that_the_config_no_longer_names_is_ended(fleet: Fleet) -> None:
+    registry = fleet.registry()
     part = sitter(fleet, mock("one", "m"), mock("two", "m"))
+    wait_record(registry, "two@test", "running")
     left = part.get("/engines/two")["pid"]
     part.kill9()
     text = part.config.read_text()
@@ -230,6 +263,7 @@ def test_an_engine_that_the_config_no_longer_names_is_ended(fleet: Fleet) -> Non
     part.start(ready="/health")
     assert not alive(left)
     assert part.get("/info")["engines"] == ["one"]
+    assert "error" in record(registry, "two@test"), "and its record is gone"
 
 
 def test_a_term_leaves_no_process(fleet: Fleet) -> None:
@@ -262,19 +296,7 @@ def test_a_stop_drains(fleet: Fleet) -> None:
     part = sitter(fleet, mock("one", "m"))
     view = part.get("/engines/one")
     wait_record(registry, "one@test", "running")
-    answer: list[str] = []
-
-    def stream() -> None:
-        request = urllib.request.Request(
-            view["url"] + "/v1/chat/completions",
-            json.dumps(chat("m", stream=True)).encode(),
-            {"content-type": "application/json", "x-mock-tokens": "40", "x-mock-pace-ms": "25"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as got:
-            answer.append(got.read().decode())
-
-    client = threading.Thread(target=stream)
-    client.start()
+    stream = Streaming(view["url"], "m", tokens=40)
     until_sync(
         lambda: ask(view["url"] + "/mock/stats")[1]["in_flight"] == 1, 10, "a stream is under way"
     )
@@ -283,8 +305,7 @@ def test_a_stop_drains(fleet: Fleet) -> None:
     assert draining["pid"] == view["pid"]
     until_sync(lambda: "error" in record(registry, "one@test"), 10, "deregistered before")
     wait_state(part, "one", "STOPPED")
-    client.join(10)
-    assert "[DONE]" in answer[0]
+    assert "[DONE]" in stream.end()
     assert not alive(view["pid"])
     assert ask(part.url + "/health")[0] == 200, "what an operator stopped need not run"
     part.post("/engines/one/start")
@@ -447,6 +468,71 @@ def test_a_conflict_is_reported(fleet: Fleet) -> None:
     assert not view["registered"]
     assert view["state"] == "READY", "it is kept running"
     assert "127.0.0.9:9" in view["conflict"]
+
+
+def test_two_babysitters_of_one_name_are_told_apart(fleet: Fleet) -> None:
+    registry = fleet.registry(lease={"beat_s": 0.2, "lease_s": 5.0})
+    first = sitter(fleet, mock("one", "m"))
+    wait_record(registry, "sitter", "running")
+    second = fleet.babysitter("second", [mock("two", "m")], defaults=QUICK, start=False)
+    second.config.write_text(second.config.read_text().replace('"second"', '"sitter"', 1))
+    second.start(ready="/health")
+    told = until_sync(lambda: second.get("/info")["conflict"], 10, "the conflict is told")
+    assert told == f"the name 'sitter' is leased at 127.0.0.1:{first.port}"
+    assert not second.get("/info")["registered"]
+    assert (first.get("/info")["registered"], first.get("/info")["conflict"]) == (True, None)
+    assert record(registry, "sitter")["port"] == first.port
+    until_sync(lambda: second.get("/engines/two")["registered"], 10, "its engine has no conflict")
+
+
+def test_a_term_lets_streams_end_while_routers_go_elsewhere(fleet: Fleet) -> None:
+    registry = fleet.registry()
+    ending = sitter(fleet, mock("one", "m", "only-one"), defaults={"drain_timeout_s": 20})
+    view = ending.get("/engines/one")
+    fleet.babysitter("other", [mock("two", "m")], defaults=QUICK)
+    router = fleet.router()
+    fleet.wait_service("one@test", healthy=True)
+    fleet.wait_service("two@test", healthy=True)
+    stream = Streaming(router.url, "only-one", tokens=160)
+    until_sync(lambda: ask(view["url"] + "/mock/stats")[1]["in_flight"] == 1, 10, "it streams")
+    ending.process.terminate()
+    until_sync(lambda: "error" in record(registry, "one@test"), 10, "it deregisters first")
+    assert alive(view["pid"]), "then it drains"
+    until_sync(lambda: fleet.service("one@test") is None, 10, "routers hear of it")
+    for _ in range(4):
+        status, said = ask(router.url + "/v1/chat/completions", chat("m"))
+        assert status == 200
+        assert said["choices"][0]["message"]["content"].startswith("two")
+    assert stream.alive, "the stream goes on meanwhile"
+    assert ending.process.wait() == 0
+    assert stream.end().rstrip().endswith("[DONE]")
+    assert not alive(view["pid"])
+
+
+def test_one_who_goes_into_the_background_is_ended_and_told(fleet: Fleet) -> None:
+    flag = fleet.folder / "pid"
+    code = f"""
+import os, pathlib, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+pathlib.Path({str(flag)!r}).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+    part = sitter(fleet, python("daemon", code), start=False).start(ready="/ready")
+    until_sync(lambda: part.get("/engines/daemon")["restarts"] >= 2, 20, "it is a failure")
+    assert "nor go into the background" in part.get("/engines/daemon")["last_exit"]["text"]
+    assert part.stop() == 0
+    assert set(fleet.processes.survivors()) == set()
+
+
+def test_who_follows_a_log_does_not_hold_up_the_end(fleet: Fleet) -> None:
+    part = sitter(fleet, mock("one", "m"))
+    with urllib.request.urlopen(part.url + "/engines/one/log?follow=1", timeout=20) as following:
+        assert b"one" in following.readline()
+        part.process.terminate()
+        following.read()  # a proper end: a cut one raises IncompleteRead
+    assert part.process.wait() == 0
 
 
 def test_logs_are_told_and_followed_and_secrets_are_not(fleet: Fleet) -> None:
