@@ -2,7 +2,7 @@
 
 import sys
 
-from babysitter import app, config
+from babysitter import app, check, config
 from common.cli import Program
 
 PROGRAM = Program(
@@ -10,8 +10,8 @@ PROGRAM = Program(
     "Starts engines, keeps them running, and tells the registry what is true of them.",
     config.Config,
     app.main,
-    check=config.check,
-    describe=config.describe,
+    check=check.check,
+    describe=check.describe,
 )
 
 

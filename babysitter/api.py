@@ -11,7 +11,7 @@ from typing import cast
 
 from aiohttp import web
 
-from babysitter import lifecycle, logtail
+from babysitter import events, logtail
 from babysitter.metrics import Exposition
 from babysitter.records import Me
 from babysitter.registrar import Registrar
@@ -29,11 +29,11 @@ from common.wire.babysitter import (
     EngineState,
 )
 
-ORDERS: dict[str, lifecycle.Event] = {
-    "start": lifecycle.StartAsked(),
-    "stop": lifecycle.StopAsked(),
-    "restart": lifecycle.RestartAsked(),
-    "kill": lifecycle.KillAsked(),
+ORDERS: dict[str, events.Event] = {
+    "start": events.StartAsked(),
+    "stop": events.StopAsked(),
+    "restart": events.RestartAsked(),
+    "kill": events.KillAsked(),
 }
 
 

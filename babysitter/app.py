@@ -14,15 +14,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from babysitter import config as configs
 from babysitter import environment, records, registration, shim_client, store
 from babysitter.api import Api
-from babysitter.config import Config, Settings
+from babysitter.config import Config
 from babysitter.environment import EnvFileError
 from babysitter.kinds import KINDS
 from babysitter.readiness import LOOPBACK, Elsewhere, loopback_error
 from babysitter.records import Me
 from babysitter.registrar import Registrar, RegistryClient
+from babysitter.settings import Settings, own_address
+from babysitter.settings import settings as all_settings
 from babysitter.shim_client import EngineExit, ShimError, ShimHandle
 from babysitter.supervisor import Place, Supervisor
 from common import address, auth, listen, logs, paths, tasks
@@ -106,9 +107,9 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
     towards = await asyncio.to_thread(_towards_registry, config)
     advertise = _advertise(config, towards)
     elsewhere = _elsewhere(config, advertise, towards)
-    settings = configs.settings(config, advertise, sys.executable)
+    settings = all_settings(config, advertise, sys.executable)
     _refuse_loopback(settings, elsewhere, config)
-    where = configs.own_address(config, advertise)
+    where = own_address(config, advertise)
     token = auth.settle(
         [where],
         token_file=config.token_file,

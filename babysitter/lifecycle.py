@@ -14,6 +14,7 @@ action leaves nothing to choose.
 
 from dataclasses import dataclass, field
 
+from babysitter import actions, events
 from babysitter.cause import Cause, Ending
 from babysitter.restart import GiveUp, Restarts
 from common.wire.babysitter import EngineState as State
@@ -29,142 +30,6 @@ class Limits:
     unresponsive_s: float = 30.0
     drain_timeout_s: float = 30.0
     stop_grace_s: float = 10.0
-
-
-# ── events: what happened ────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class StartAsked:
-    """By an operator, or by the daemon at its start."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class RestartAsked:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class KillAsked:
-    """SIGKILL now; what follows is what follows a crash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    instance_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A process of an earlier babysitter is still there. `answers`: it was asked, and is ready."""
-
-    instance_id: str
-    answers: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NotLaunched:
-    ending: Ending
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    instance_id: str
-    ending: Ending
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """It listens, it is ours, it answers and its models are known."""
-
-    instance_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotAnswered:
-    """`text` says what is in the way."""
-
-    instance_id: str
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PortFoundTaken:
-    """A stranger listens where this engine should: it can never be ready."""
-
-    instance_id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stalled:
-    instance_id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    instance_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class TimeIsUp:
-    """`due` has passed. Ignored when it has not: a late timer of an earlier state harms nothing."""
-
-
-Event = (
-    StartAsked | StopAsked | RestartAsked | KillAsked | Launched | Adopted | NotLaunched | Exited
-    | Answered | NotAnswered | PortFoundTaken | Stalled | Drained | TimeIsUp
-)  # fmt: skip
-
-
-# ── actions: what to do ──────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start a process; answer with Launched or NotLaunched."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Watch until nothing is in flight, then Drained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """TERM to the group, KILL after the grace, every descendant gone; then Exited."""
-
-    grace_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """SIGKILL to all of it; then Exited."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell the registry at once, if the engine has a record (`create`: make one)."""
-
-    status: Status
-    create: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Deregister:
-    pass
-
-
-Action = Launch | Drain | Stop | Kill | Announce | Deregister
-
-
-# ── the machine ──────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,51 +62,51 @@ class Lifecycle:
     _silent_since: float | None = None
     _in_the_way: str = ""
     _after: _After | None = None
-    _actions: list[Action] = field(default_factory=list)
+    _actions: list[actions.Action] = field(default_factory=list)
 
     @property
     def alive(self) -> bool:
         """Whether a process of this engine may exist."""
         return self.instance_id is not None
 
-    def handle(self, event: Event, now: float, dice: float) -> list[Action]:
+    def handle(self, event: events.Event, now: float, dice: float) -> list[actions.Action]:
         """Take one event; what to do, in this order. `dice` is in [0, 1)."""
         self._actions = []
         match event:
-            case StartAsked():
+            case events.StartAsked():
                 self._start(now)
-            case StopAsked():
+            case events.StopAsked():
                 self._stop(now)
-            case RestartAsked():
+            case events.RestartAsked():
                 self._restart(now)
-            case KillAsked():
+            case events.KillAsked():
                 if self.alive:
-                    self._actions.append(Kill())
-            case Launched(instance_id):
+                    self._actions.append(actions.Kill())
+            case events.Launched(instance_id):
                 self.instance_id = instance_id
-            case Adopted(instance_id, answers):
+            case events.Adopted(instance_id, answers):
                 self._adopt(instance_id, answers, now)
-            case NotLaunched(ending):
+            case events.NotLaunched(ending):
                 self._failed(ending, now, dice)
-            case TimeIsUp():
+            case events.TimeIsUp():
                 if self.due is not None and now >= self.due:
                     self._time_is_up(now)
-            case Exited(instance_id, ending):
+            case events.Exited(instance_id, ending):
                 if instance_id == self.instance_id:
                     self._exited(ending, now, dice)
-            case Answered(instance_id):
+            case events.Answered(instance_id):
                 if instance_id == self.instance_id:
                     self._answered(now)
-            case NotAnswered(instance_id, text):
+            case events.NotAnswered(instance_id, text):
                 if instance_id == self.instance_id:
                     self._not_answered(text, now)
-            case PortFoundTaken(instance_id, text):
+            case events.PortFoundTaken(instance_id, text):
                 if instance_id == self.instance_id and self.state is State.STARTING:
                     self._end_for(Ending(Cause.PORT_TAKEN, text), now)
-            case Stalled(instance_id, text):
+            case events.Stalled(instance_id, text):
                 if instance_id == self.instance_id and self.state is State.READY:
                     self._end_for(Ending(Cause.STALLED, text), now)
-            case Drained(instance_id):
+            case events.Drained(instance_id):
                 if instance_id == self.instance_id and self.state is State.DRAINING:
                     self._stop_process(now)
         return self._actions
@@ -266,15 +131,15 @@ class Lifecycle:
             case State.STOPPED:
                 pass
             case State.FATAL | State.BACKOFF:
-                self._actions.append(Deregister())
+                self._actions.append(actions.Deregister())
                 self._become(State.STOPPED, now)
             case State.STARTING | State.READY:
-                self._actions.append(Deregister())
+                self._actions.append(actions.Deregister())
                 self._after = _Stay()
                 self._drain_or_stop(now)
             case State.DRAINING | State.STOPPING:
                 if not isinstance(self._after, _Stay):
-                    self._actions.append(Deregister())
+                    self._actions.append(actions.Deregister())
                 self._after = _Stay()
 
     def _restart(self, now: float) -> None:
@@ -305,14 +170,14 @@ class Lifecycle:
         self.given_up = None
         self._after = None
         self._become(State.STARTING, now, due=now + self.limits.ready_timeout_s)
-        self._actions += [Announce(Status.STARTING), Launch()]
+        self._actions += [actions.Announce(Status.STARTING), actions.Launch()]
 
     def _answered(self, now: float) -> None:
         self._silent_since = None
         if self.state is State.STARTING:
             self._ready_since = now
             self._become(State.READY, now)
-            self._actions.append(Announce(Status.RUNNING, create=True))
+            self._actions.append(actions.Announce(Status.RUNNING, create=True))
 
     def _not_answered(self, text: str, now: float) -> None:
         self._in_the_way = text
@@ -322,7 +187,7 @@ class Lifecycle:
             self._silent_since = now
         elif now - self._silent_since >= self.limits.unresponsive_s:
             self._become(State.STARTING, now, due=now + self.limits.ready_timeout_s)
-            self._actions.append(Announce(Status.STARTING))
+            self._actions.append(actions.Announce(Status.STARTING))
 
     def _exited(self, ending: Ending, now: float, dice: float) -> None:
         after, self._after = self._after, None
@@ -348,10 +213,10 @@ class Lifecycle:
         elif isinstance(verdict, GiveUp):
             self.given_up = verdict.text
             self._become(State.FATAL, now)
-            self._actions.append(Announce(Status.FATAL))
+            self._actions.append(actions.Announce(Status.FATAL))
         else:
             self._become(State.BACKOFF, now, due=now + verdict.seconds)
-            self._actions.append(Announce(Status.BACKOFF))
+            self._actions.append(actions.Announce(Status.BACKOFF))
 
     def _time_is_up(self, now: float) -> None:
         match self.state:
@@ -361,7 +226,7 @@ class Lifecycle:
                 self._stop_process(now)
             case State.STOPPING:
                 self.due = now + KILL_AGAIN_S
-                self._actions.append(Kill())
+                self._actions.append(actions.Kill())
             case State.STARTING:
                 text = f"not ready after {self.limits.ready_timeout_s:g} s"
                 if self._in_the_way:
@@ -377,14 +242,14 @@ class Lifecycle:
     def _drain_or_stop(self, now: float) -> None:
         if self.state is State.READY and self.limits.drain_timeout_s > 0:
             self._become(State.DRAINING, now, due=now + self.limits.drain_timeout_s)
-            self._actions += [Announce(Status.DRAINING), Drain()]
+            self._actions += [actions.Announce(Status.DRAINING), actions.Drain()]
         else:
             self._stop_process(now)
 
     def _stop_process(self, now: float) -> None:
         grace_s = self.limits.stop_grace_s
         self._become(State.STOPPING, now, due=now + grace_s + KILL_AGAIN_S)
-        self._actions += [Announce(Status.STOPPING), Stop(grace_s)]
+        self._actions += [actions.Announce(Status.STOPPING), actions.Stop(grace_s)]
 
     def _become(self, state: State, now: float, due: float | None = None) -> None:
         self.state = state

@@ -6,10 +6,10 @@ Never because time passed. What is in the way is told in a sentence, for people 
 import asyncio
 from dataclasses import dataclass, field
 
-from babysitter import lifecycle, ports, processes
-from babysitter.config import Settings
+from babysitter import events, ports, processes
 from babysitter.models import Model
 from babysitter.probe import NotReady, Prober
+from babysitter.settings import Settings
 from babysitter.shim_client import ShimHandle
 
 LOOPBACK = "127.0.0.1"
@@ -22,7 +22,7 @@ class Seen:
     `mistake`: it will not become ready by waiting; somebody must change something.
     """
 
-    event: lifecycle.Answered | lifecycle.NotAnswered | lifecycle.PortFoundTaken
+    event: events.Answered | events.NotAnswered | events.PortFoundTaken
     models: list[Model] = field(default_factory=list)
     text: str | None = None
     mistake: bool = False
@@ -53,7 +53,7 @@ async def look(
     answer = await prober.ask()
     if isinstance(answer, NotReady):
         return _not_yet(life, answer.text)
-    return Seen(lifecycle.Answered(life), models=answer.models)
+    return Seen(events.Answered(life), models=answer.models)
 
 
 async def _not_ours(
@@ -69,12 +69,12 @@ async def _not_ours(
     # It may have begun to listen between our two looks at /proc: look again before judging.
     if holder is not None and not await _listens(handle, host, port):
         text = f"port {port} is taken by {holder}"
-        return Seen(lifecycle.PortFoundTaken(life, text), text=text)
+        return Seen(events.PortFoundTaken(life, text), text=text)
     return _not_yet(life, f"does not listen on {host}:{port} yet")
 
 
 def _not_yet(life: str, text: str, *, mistake: bool = False) -> Seen:
-    return Seen(lifecycle.NotAnswered(life, text), text=text, mistake=mistake)
+    return Seen(events.NotAnswered(life, text), text=text, mistake=mistake)
 
 
 async def _listens(handle: ShimHandle, host: str, port: int) -> bool:

@@ -4,8 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from babysitter.config import Settings
 from babysitter.models import Model, names
+from babysitter.settings import Settings
 from common.address import http_url
 from common.wire.babysitter import Engine, EngineState, LastExit
 from common.wire.registry import (

@@ -16,10 +16,9 @@ from typing import Any
 
 import aiohttp
 
-from babysitter import lifecycle, logtail, ports, readiness, shim_client, store
+from babysitter import actions, events, logtail, ports, readiness, shim_client, store
 from babysitter import models as model_lists
 from babysitter.cause import LOG_LINES_KEPT, Cause, Ending, of_exit
-from babysitter.config import Settings
 from babysitter.kinds import KINDS
 from babysitter.lifecycle import Lifecycle, Limits
 from babysitter.models import Model
@@ -28,6 +27,7 @@ from babysitter.readiness import Elsewhere
 from babysitter.records import Me, engine_record
 from babysitter.registrar import Registrar
 from babysitter.restart import Policy, Restarts
+from babysitter.settings import Settings
 from babysitter.shim_client import EngineExit, EngineSpec, LaunchError, ShimError, ShimHandle
 from babysitter.stall import StallWatch
 from common import address, logs, tasks
@@ -101,7 +101,7 @@ class Supervisor:
         self._prober = Prober(http, given.host, given.port, self._run.probe, given.names)
         self._registrar = registrar(self.service, self._changed) if registrar else None
         self._machine = Lifecycle(_limits(settings), Restarts(_policy(settings)))
-        self._events: asyncio.Queue[lifecycle.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[events.Event] = asyncio.Queue()
         self._life: Life | None = None
         self._clearing: asyncio.Task[None] | None = None
         self._models: list[Model] = []
@@ -170,7 +170,7 @@ class Supervisor:
             return f"starts again in {max(0.0, self._machine.due - monotonic()):.0f} s"
         return None
 
-    def post(self, event: lifecycle.Event) -> None:
+    def post(self, event: events.Event) -> None:
         """An operator's word, or something that happened."""
         self._events.put_nowait(event)
 
@@ -181,7 +181,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Deregister, drain, stop; returns when no process of it is left."""
         self._shutting_down = True
-        self.post(lifecycle.StopAsked())
+        self.post(events.StopAsked())
         await self._at_rest.wait()
         if self._clearing is not None:
             await asyncio.wait([self._clearing])
@@ -192,7 +192,7 @@ class Supervisor:
     def hurry(self) -> None:
         """Wait for no request in flight any longer."""
         if self._life is not None:
-            self.post(lifecycle.Drained(self._life.handle.instance_id))
+            self.post(events.Drained(self._life.handle.instance_id))
 
     async def close(self, *, kill: bool) -> None:
         """End the keeping. What still runs is killed, or left to be adopted."""
@@ -217,15 +217,15 @@ class Supervisor:
         while True:
             await self._take(await self._next())
 
-    async def _next(self) -> lifecycle.Event:
+    async def _next(self) -> events.Event:
         due = self._machine.due
         try:
             async with asyncio.timeout(None if due is None else max(0.0, due - monotonic())):
                 return await self._events.get()
         except TimeoutError:
-            return lifecycle.TimeIsUp()
+            return events.TimeIsUp()
 
-    async def _take(self, event: lifecycle.Event) -> None:
+    async def _take(self, event: events.Event) -> None:
         """One event, what it leads to, and what that leads to at once."""
         pending = [event]
         while pending:
@@ -244,22 +244,22 @@ class Supervisor:
         else:
             self._at_rest.clear()
 
-    async def _act(self, action: lifecycle.Action) -> lifecycle.Event | None:
+    async def _act(self, action: actions.Action) -> events.Event | None:
         """The one place that does what the machine decided."""
         match action:
-            case lifecycle.Launch():
+            case actions.Launch():
                 return await self._launch()
-            case lifecycle.Announce(status, create):
+            case actions.Announce(status, create):
                 self._announce(status, create)
-            case lifecycle.Deregister():
+            case actions.Deregister():
                 self._record_id = None
                 if self._registrar is not None:
                     self._registrar.want(None)
-            case lifecycle.Drain():
+            case actions.Drain():
                 self._watch(self._watch_drain, "drain")
-            case lifecycle.Stop(grace_s):
+            case actions.Stop(grace_s):
                 self._end(lambda handle: handle.stop(grace_s))
-            case lifecycle.Kill():
+            case actions.Kill():
                 self._end(lambda handle: handle.kill())
         return None
 
@@ -294,17 +294,17 @@ class Supervisor:
         if mine and stored.registered_as and self._registrar is not None:
             self._registrar.book.alias = (handle.instance_id, stored.registered_as)
         seen = await readiness.look(handle, self.settings, self._prober, self._elsewhere)
-        answers = isinstance(seen.event, lifecycle.Answered)
+        answers = isinstance(seen.event, events.Answered)
         self._models = seen.models or self._models
         self._log.info("adopted", pid=handle.pid, instance_id=handle.instance_id, answers=answers)
         if mine and stored.registered_as and not answers:
             self._announce(Status.STARTING, create=True)
-        await self._take(lifecycle.Adopted(handle.instance_id, answers))
+        await self._take(events.Adopted(handle.instance_id, answers))
         if changed := self._changed_since(handle, stored if mine else None):
             self._log.warning(f"restarted: {changed} changed while no babysitter ran")
-            await self._take(lifecycle.RestartAsked())
+            await self._take(events.RestartAsked())
         elif not stored.wanted:
-            await self._take(lifecycle.StopAsked())
+            await self._take(events.StopAsked())
 
     def _changed_since(self, handle: ShimHandle, stored: store.Remembered | None) -> str | None:
         """What of a running engine is no longer what the config says."""
@@ -323,8 +323,8 @@ class Supervisor:
         self._seed(stored, Status.BACKOFF)
         life = stored.instance_id or "unknown"
         lines = await logtail.tail(self.log_file, LOG_LINES_KEPT)
-        await self._take(lifecycle.Adopted(life, answers=False))
-        await self._take(lifecycle.Exited(life, _ending(how, lines, None)))
+        await self._take(events.Adopted(life, answers=False))
+        await self._take(events.Exited(life, _ending(how, lines, None)))
 
     async def _start_anew(self, stored: store.Remembered) -> None:
         if not stored.wanted:
@@ -333,7 +333,7 @@ class Supervisor:
             self._at_rest.set()
             return
         self._seed(stored, Status.STARTING)
-        await self._take(lifecycle.StartAsked())
+        await self._take(events.StartAsked())
 
     def _seed(self, stored: store.Remembered, status: Status) -> None:
         """The registry has a record of an earlier life that may say "running": put it right."""
@@ -345,7 +345,7 @@ class Supervisor:
         if swept := await shim_client.sweep_orphans(self._place.folder):
             self._log.warning("ended what an earlier life left", processes=swept)
 
-    async def _launch(self) -> lifecycle.Event:
+    async def _launch(self) -> events.Event:
         if self._clearing is not None:  # nothing of the former life may be left
             await asyncio.wait([self._clearing])
         given = self.settings.given
@@ -353,7 +353,7 @@ class Supervisor:
             holder = await asyncio.to_thread(ports.owner, given.host, given.port)
             if holder is not None:
                 text = f"port {given.port} is taken by {holder}"
-                return lifecycle.NotLaunched(Ending(Cause.PORT_TAKEN, text))
+                return events.NotLaunched(Ending(Cause.PORT_TAKEN, text))
         spec = EngineSpec(
             engine=self.name,
             instance_id=uuid.uuid4().hex,
@@ -368,10 +368,10 @@ class Supervisor:
                 spec, folder=self._place.folder, runtime=self._place.runtime
             )
         except LaunchError as why:
-            return lifecycle.NotLaunched(Ending(Cause.NOT_STARTED, str(why)))
+            return events.NotLaunched(Ending(Cause.NOT_STARTED, str(why)))
         self._live(handle)
         self._log.info("started", pid=handle.pid, instance_id=handle.instance_id)
-        return lifecycle.Launched(handle.instance_id)
+        return events.Launched(handle.instance_id)
 
     def _live(self, handle: ShimHandle) -> None:
         self._life = Life(handle)
@@ -395,7 +395,7 @@ class Supervisor:
             seen = await readiness.look(
                 life.handle, self.settings, self._prober, self._elsewhere, socket_known=known
             )
-            ready = isinstance(seen.event, lifecycle.Answered)
+            ready = isinstance(seen.event, events.Answered)
             if not ready:
                 socket_seen = None
             elif not known:
@@ -434,7 +434,7 @@ class Supervisor:
             self._registrar.book.load = {"in_flight": reading.in_flight}
         text = stall.observe(reading, monotonic())
         if text is not None:
-            self.post(lifecycle.Stalled(life.handle.instance_id, text))
+            self.post(events.Stalled(life.handle.instance_id, text))
 
     async def _progress_of(self, life: Life, text: str | None) -> str | None:
         """Why it is not ready yet, and the last line that it said."""
@@ -453,7 +453,7 @@ class Supervisor:
             await self._registrar.settled()
             settle_s = SETTLE_S
         await readiness.until_drained(self._prober, self.settings.given.port, settle_s)
-        self.post(lifecycle.Drained(life.handle.instance_id))
+        self.post(events.Drained(life.handle.instance_id))
 
     # ── a life ends ──────────────────────────────────────────────────────────────────────────────
 
@@ -474,7 +474,7 @@ class Supervisor:
         self._life = None
         self._clearing = tasks.spawn(self._clear(life), f"clearing of {self.name}")
         ending = _ending(how, lines, str(holder) if holder else None)
-        self.post(lifecycle.Exited(handle.instance_id, ending))
+        self.post(events.Exited(handle.instance_id, ending))
 
     async def _last_words(self, handle: ShimHandle) -> list[str]:
         try:

@@ -72,7 +72,7 @@ class Engines(Struct, frozen=True, kw_only=True):
 
 
 class BabysitterInfo(Struct, frozen=True, kw_only=True):
-    """`GET /info`. `uptime` in seconds; `registered`, `conflict`: of the babysitter's own record."""
+    """`GET /info`. `uptime` in seconds; `registered` and `conflict` are of its own record."""
 
     name: str
     host: str

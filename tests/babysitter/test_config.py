@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from babysitter import config as configs
-from babysitter.config import Config, check, own_address
+from babysitter import settings as complete
+from babysitter.check import check
+from babysitter.config import Config
+from babysitter.settings import own_address
 from common import config as reading
 from common.address import Address
 from common.config import ConfigError
@@ -35,7 +38,7 @@ def said(text: str) -> str:
 
 def test_three_lines_are_a_whole_file() -> None:
     config = read(MINIMAL)
-    [engine] = configs.settings(config, "127.0.0.1", "python3")
+    [engine] = complete.settings(config, "127.0.0.1", "python3")
     assert engine.name == "qwen3-8b-q4"
     assert engine.given.names == ("qwen3-8b-q4",)
     assert (engine.given.host, engine.given.port) == ("127.0.0.1", 8100)
@@ -60,7 +63,7 @@ def test_ports_go_up_in_hundreds_around_those_that_are_said() -> None:
         name = "c"
         """
     )
-    ports = [one.given.port for one in configs.settings(config, "h", "python3")]
+    ports = [one.given.port for one in complete.settings(config, "h", "python3")]
     assert ports == [8200, 8100, 8300]
     assert own_address(config, "h").port == 8201
 
@@ -83,7 +86,7 @@ def test_an_engines_own_keys_win_over_the_defaults() -> None:
         metadata = { rack = "r7" }
         """
     )
-    [engine] = configs.settings(config, "h", "python3")
+    [engine] = complete.settings(config, "h", "python3")
     assert (engine.stall_s, engine.drain_timeout_s) == (30, 7)
     assert engine.env == {"A": "1", "B": "2"}
     assert engine.weight == 2
@@ -96,7 +99,7 @@ def test_an_engines_own_keys_win_over_the_defaults() -> None:
 
 
 def test_a_name_is_made_of_what_a_name_may_hold() -> None:
-    [engine] = configs.settings(
+    [engine] = complete.settings(
         read('[[engine]]\nkind="vllm"\nmodel="meta/Llama 3 (8B)"'), "h", "python3"
     )
     assert engine.name == "Llama-3--8B"

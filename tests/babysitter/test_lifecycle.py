@@ -4,32 +4,26 @@ from typing import Any
 
 import pytest
 
+from babysitter.actions import Announce, Deregister, Drain, Kill, Launch, Stop
 from babysitter.cause import Cause, Ending
-from babysitter.lifecycle import (
+from babysitter.events import (
     Adopted,
-    Announce,
     Answered,
-    Deregister,
-    Drain,
     Drained,
     Event,
     Exited,
-    Kill,
     KillAsked,
-    Launch,
     Launched,
-    Lifecycle,
-    Limits,
     NotAnswered,
     NotLaunched,
     PortFoundTaken,
     RestartAsked,
     Stalled,
     StartAsked,
-    Stop,
     StopAsked,
     TimeIsUp,
 )
+from babysitter.lifecycle import Lifecycle, Limits
 from babysitter.restart import Policy, Restarts
 from common.wire.babysitter import EngineState as State
 from common.wire.registry import Status

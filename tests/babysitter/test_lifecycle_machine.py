@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from babysitter import actions, events
 from babysitter import lifecycle as lc
 from babysitter.cause import Cause, Ending
 from babysitter.restart import Policy, Restarts
@@ -31,90 +32,90 @@ class World(RuleBasedStateMachine):
         self.record: Status | None = None
         self.failures_told = 0
 
-    def post(self, event: lc.Event, dice: float = 0.0, starts: bool = True) -> None:
+    def post(self, event: events.Event, dice: float = 0.0, starts: bool = True) -> None:
         pending = [event]
         while pending:
             for action in self.machine.handle(pending.pop(0), self.now, dice):
                 match action:
-                    case lc.Launch():
+                    case actions.Launch():
                         assert self.running is None, "started twice"
                         self.ending = self.draining = False
                         if starts:
                             self.lives += 1
                             self.running = f"life {self.lives}"
-                            pending.append(lc.Launched(self.running))
+                            pending.append(events.Launched(self.running))
                         else:
-                            pending.append(lc.NotLaunched(Ending(Cause.NOT_STARTED, "no file")))
-                    case lc.Stop() | lc.Kill():
+                            pending.append(events.NotLaunched(Ending(Cause.NOT_STARTED, "no file")))
+                    case actions.Stop() | actions.Kill():
                         assert self.running is not None, "stopped what does not run"
                         self.ending = True
-                    case lc.Drain():
+                    case actions.Drain():
                         assert self.running is not None
                         self.draining = True
-                    case lc.Announce(status, create):
+                    case actions.Announce(status, create):
                         if create or self.record is not None:
                             self.record = status
-                    case lc.Deregister():
+                    case actions.Deregister():
                         self.record = None
 
     @rule(dice=DICE, starts=st.booleans())
     def start(self, dice: float, starts: bool) -> None:
-        self.post(lc.StartAsked(), dice, starts)
+        self.post(events.StartAsked(), dice, starts)
         assert self.machine.wanted
 
     @rule()
     def stop(self) -> None:
-        self.post(lc.StopAsked())
+        self.post(events.StopAsked())
         assert not self.machine.wanted
 
     @rule(starts=st.booleans())
     def restart(self, starts: bool) -> None:
-        self.post(lc.RestartAsked(), starts=starts)
+        self.post(events.RestartAsked(), starts=starts)
 
     @rule()
     def kill(self) -> None:
-        self.post(lc.KillAsked())
+        self.post(events.KillAsked())
 
     @precondition(lambda self: self.running is not None)
     @rule(ending=ENDINGS, dice=DICE)
     def exit(self, ending: Ending, dice: float) -> None:
         life, self.running = self.running, None
         assert life is not None
-        self.post(lc.Exited(life, ending), dice)
+        self.post(events.Exited(life, ending), dice)
 
     @precondition(lambda self: self.running is not None and not self.ending)
     @rule()
     def answer(self) -> None:
         assert self.running is not None
-        self.post(lc.Answered(self.running))
+        self.post(events.Answered(self.running))
 
     @precondition(lambda self: self.running is not None)
     @rule()
     def silence(self) -> None:
         assert self.running is not None
-        self.post(lc.NotAnswered(self.running))
+        self.post(events.NotAnswered(self.running))
 
     @precondition(lambda self: self.running is not None and self.draining)
     @rule()
     def drained(self) -> None:
         assert self.running is not None
-        self.post(lc.Drained(self.running))
+        self.post(events.Drained(self.running))
 
     @precondition(lambda self: self.running is not None)
     @rule()
     def stall_or_stranger(self) -> None:
         assert self.running is not None
-        self.post(lc.Stalled(self.running, "still"))
-        self.post(lc.PortFoundTaken(self.running, "taken"))
+        self.post(events.Stalled(self.running, "still"))
+        self.post(events.PortFoundTaken(self.running, "taken"))
 
     @rule(event=st.sampled_from(["exited", "answered", "drained", "stalled"]))
     def late_news_of_an_earlier_life(self, event: str) -> None:
         before = (self.machine.state, self.machine.due, self.record)
-        late: dict[str, lc.Event] = {
-            "exited": lc.Exited("life 0", Ending(Cause.CODE, "late")),
-            "answered": lc.Answered("life 0"),
-            "drained": lc.Drained("life 0"),
-            "stalled": lc.Stalled("life 0", "late"),
+        late: dict[str, events.Event] = {
+            "exited": events.Exited("life 0", Ending(Cause.CODE, "late")),
+            "answered": events.Answered("life 0"),
+            "drained": events.Drained("life 0"),
+            "stalled": events.Stalled("life 0", "late"),
         }
         self.post(late[event])
         assert (self.machine.state, self.machine.due, self.record) == before
@@ -122,7 +123,7 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 90), starts=st.booleans())
     def time(self, seconds: float, starts: bool) -> None:
         self.now += seconds
-        self.post(lc.TimeIsUp(), starts=starts)
+        self.post(events.TimeIsUp(), starts=starts)
 
     @invariant()
     def rules_hold(self) -> None:
@@ -146,15 +147,15 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """From anywhere, a stop ends in STOPPED within a bounded number of events."""
-        self.post(lc.StopAsked())
+        self.post(events.StopAsked())
         for _ in range(5):
             if self.machine.state is State.STOPPED:
                 break
             self.now += 100
-            self.post(lc.TimeIsUp())
+            self.post(events.TimeIsUp())
             if self.ending and self.running is not None:
                 life, self.running = self.running, None
-                self.post(lc.Exited(life, Ending(Cause.SIGNAL, "9", signal="SIGKILL")))
+                self.post(events.Exited(life, Ending(Cause.SIGNAL, "9", signal="SIGKILL")))
         assert self.machine.state is State.STOPPED
         assert self.running is None
         assert self.record is None

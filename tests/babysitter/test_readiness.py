@@ -9,11 +9,11 @@ from typing import cast
 
 import pytest
 
-from babysitter import lifecycle, readiness
-from babysitter.config import Settings
+from babysitter import events, readiness
 from babysitter.kinds import Given, Probe
 from babysitter.probe import Prober
 from babysitter.readiness import Elsewhere
+from babysitter.settings import Settings
 from babysitter.shim_client import ShimHandle
 from common.http import client
 from tests.support.mock import mock_here
@@ -50,7 +50,7 @@ async def test_a_command_that_binds_loopback_is_told_what_settles_it(prober: Pro
         listener.listen()
         port = listener.getsockname()[1]
         seen = await readiness.look(HANDLE, engine("10.0.0.21", port), prober, ELSEWHERE)
-    assert isinstance(seen.event, lifecycle.NotAnswered)
+    assert isinstance(seen.event, events.NotAnswered)
     assert seen.mistake
     assert seen.text == seen.event.text
     assert seen.text == (
@@ -64,7 +64,7 @@ async def test_it_listens_and_answers() -> None:
     async with client() as http, mock_here(models=["m"]) as mock:
         prober = Prober(http, mock.host, mock.port, Probe(), ())
         seen = await readiness.look(HANDLE, engine(mock.host, mock.port), prober, None)
-        assert seen.event == lifecycle.Answered("a")
+        assert seen.event == events.Answered("a")
         assert [one["id"] for one in seen.models] == ["m"]
 
 
@@ -73,7 +73,7 @@ async def test_nobody_listens_yet(prober: Prober) -> None:
         unheard.bind(("127.0.0.1", 0))
         port = unheard.getsockname()[1]
         seen = await readiness.look(HANDLE, engine("127.0.0.1", port), prober, None)
-    assert seen.event == lifecycle.NotAnswered("a", f"does not listen on 127.0.0.1:{port} yet")
+    assert seen.event == events.NotAnswered("a", f"does not listen on 127.0.0.1:{port} yet")
     assert not seen.mistake
 
 
@@ -87,5 +87,5 @@ async def test_a_stranger_that_answers_well_is_a_stranger(prober: Prober, tmp_pa
             seen = await readiness.look(handle, engine(mock.host, mock.port), prober, None)
         finally:
             processes.close()
-    assert isinstance(seen.event, lifecycle.PortFoundTaken)
+    assert isinstance(seen.event, events.PortFoundTaken)
     assert f"pid {os.getpid()}" in seen.event.text

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import babysitter.check
 import babysitter.config
 import registry.config
 import router.config
@@ -65,7 +66,7 @@ def test_a_model_of_ones_own_is_named_after_its_file() -> None:
 
 CONFIGS: list[tuple[str, Any, Any]] = [
     ("registry.toml", registry.config.Config, registry.config.problems),
-    ("babysitter.toml", babysitter.config.Config, babysitter.config.check),
+    ("babysitter.toml", babysitter.config.Config, babysitter.check.check),
     ("router.toml", router.config.Config, None),
 ]
 
