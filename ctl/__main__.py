@@ -5,7 +5,9 @@ One module per verb, each with HELP, MORE, `arguments(parser)` and `run(args, pl
 
 import argparse
 import asyncio
+import difflib
 import os
+import re
 import sys
 from types import ModuleType
 from typing import NoReturn
@@ -43,8 +45,40 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors exit 64: 2 is taken by "unreachable"."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(Exit.USAGE, f"✗ {message}\n    All of it:  {self.prog} --help\n")
+        lines = [f"✗ {line}" if at == 0 else f"    {line}" for at, line in enumerate(said(message))]
+        self.exit(Exit.USAGE, "\n".join([*lines, f"    All of it:  {self.prog} --help\n"]))
+
+
+class _Verb(_Parser):
+    """A verb tells of words that it does not know itself, so that its own --help is named."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown here: {' '.join(unknown)}")
+        return known, unknown
+
+
+_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)")
+
+_VALUE = re.compile(r"argument (\S+): invalid \S+ value: '(.*)'", re.DOTALL)
+
+
+def said(message: str) -> list[str]:
+    """argparse's words in ours: what is wrong, then what it could have been."""
+    if wrong := _CHOICE.fullmatch(message):
+        what, given, listed = wrong.groups()
+        choices = [one.strip("'") for one in listed.split(", ")]
+        lines = [f'"{given}" is no {"verb" if what == "VERB" else what}']
+        near = difflib.get_close_matches(given, choices, n=1)
+        lines += [f"did you mean  {near[0]}?"] if near else []
+        return [*lines, f"one of:  {'  '.join(choices)}"]
+    if wrong := _VALUE.fullmatch(message):
+        return [f"{wrong[1]} cannot be '{wrong[2]}'"]
+    wanted = message.removeprefix("the following arguments are required: ")
+    if wanted == "VERB":
+        return ["a verb is wanted", f"one of:  {'  '.join(VERBS)}"]
+    return [f"{wanted} is wanted" if wanted != message else message]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"creche {VERSION}")
     _common(top, None)
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    verbs = top.add_subparsers(
+        dest="verb", metavar="VERB", required=True, title="verbs", parser_class=_Verb
+    )
     for name, module in VERBS.items():
         verb = verbs.add_parser(
             name,

@@ -19,6 +19,7 @@ T = TypeVar("T")
 #: A control answer is small and at hand: what takes longer than this is as good as away.
 TOTAL_S = 10.0
 CONNECT_S = 3.0
+OTHER_PORT = "The router's address is wanted:  creche --url http://HOST:8000 …"
 #: The largest control answer read: 10,000 services with long metadata fit many times.
 ANSWER_BYTES_MAX = 64 << 20
 
@@ -81,9 +82,7 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if answer.status >= 400:
                 raise self._refusal(url, answer.status, body) from error
-            raise CtlError(
-                f"{url} answers something else", str(error), "Is this Creche's port?"
-            ) from error
+            raise CtlError(f"{url} answers something else", _mistaken(body), OTHER_PORT) from error
 
     @asynccontextmanager
     async def stream(
@@ -122,6 +121,20 @@ class Client:
 
     def _bearer(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self._token}"} if self._token else {}
+
+
+def _mistaken(body: bytes) -> str:
+    """Who it may be that answered: our other daemons' health is told from a router's."""
+    try:
+        table = json.loads(body)
+    except (ValueError, RecursionError):
+        return "that is no JSON of ours"
+    keys = table.keys() if isinstance(table, dict) else ()
+    if "engines" in keys:
+        return "it looks like a babysitter"
+    if "registered_services" in keys:
+        return "it looks like a registry"
+    return "it is not of the shape that a router of this version has"
 
 
 def origin(url: str) -> str:

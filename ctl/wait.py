@@ -28,6 +28,8 @@ Examples:
 ASK_S = 0.2
 #: How often everyone is asked whether there is still hope.
 HOPE_S = 2.0
+#: A wait that is longer than this says what it waits for: silence would look like a hang.
+TOLD_AFTER_S = 1.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,7 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
     deadline = began + args.timeout
     next_hope = began + HOPE_S
     away: UnreachableError | None = None
+    told = False
     async with Client(place.token) as client:
         while True:
             try:
@@ -67,6 +70,10 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
                     _hopeless(args.name, engine_views(await look(client, place.url)))
             except UnreachableError as error:
                 away = error
+            if not told and monotonic() >= began + TOLD_AFTER_S:
+                told = True
+                why = f"{away.what}: {away.why}" if away else "not served yet"
+                out.aside(f"… {args.name}   {why}   waiting up to {args.timeout:g} s")
             if monotonic() >= deadline:
                 raise away or _late(args.name, args.timeout)
             await asyncio.sleep(min(ASK_S, max(0.0, deadline - monotonic())))
