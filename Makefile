@@ -3,7 +3,7 @@
 .PHONY: help up test test-quick check format bench-quick bench-times lock docs clean
 PY := .venv/bin/python
 PORT ?= 8000
-UP_ARGS = --port $(PORT) $(if $(GGUF),--gguf $(GGUF)) $(if $(REGISTRY_PORT),--registry-port $(REGISTRY_PORT))
+UP_ARGS = --port '$(PORT)' --gguf '$(GGUF)' --registry-port '$(REGISTRY_PORT)'
 
 help: ## list the verbs
 	@printf 'Creche: the control plane for your own LLM servers\n\n'

@@ -31,14 +31,22 @@ apt_packages() {
 }
 
 find_python() {
-    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+    if [ -n "${PYTHON:-}" ]; then
+        if "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$PYTHON"; return
+        fi
+        die "PYTHON=$PYTHON is no Python 3.11 or newer" \
+            "it says: $("$PYTHON" --version 2>&1 || true)" \
+            "Name another, or leave it out: python3 is tried first."
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11; do
         if command -v "$candidate" >/dev/null \
             && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"; return
         fi
     done
     die "Python 3.11 or newer is needed" \
-        "found: $(command -v python3 >/dev/null && python3 --version || echo none)" \
+        "found: $(python3 --version 2>/dev/null || echo none)" \
         "Install it, or name it:  make PYTHON=/path/to/python3.12 …"
 }
 
@@ -77,7 +85,8 @@ python_environment() { # LOCK
             "Is a package index reachable (pip config list)? Then run this again: it starts where it must."
     fi
     echo "$want" >"$stamp"
-    say "✓" "python environment   $(grep -c '==' "$lock") packages, hashes checked   $(($(date +%s) - started)) s"
+    say "✓" "$(printf '%-20s %-38s %4d s' 'python environment' \
+        "$(grep -c '==' "$lock") packages, hashes checked" $(($(date +%s) - started)))"
 }
 
 node_clients() { # node itself comes with the dev environment, as a pinned wheel

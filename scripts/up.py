@@ -300,7 +300,9 @@ class Up:
 
 def page(made: Plan, took_s: float) -> list[str]:
     model = made.engines[0].models[0]
-    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}'
+    # Random weights come to no end by themselves: minutes of it would look like a hang.
+    limit = '"max_tokens":64,' if model == plan.TINY else ""
+    body = f'{{"model":"{model}",{limit}"messages":[{{"role":"user","content":"hi"}}]}}'
     command = _creche()
     # `creche` looks at the default port by itself.
     elsewhere = made.router_port != plan.PORT
@@ -356,7 +358,13 @@ def _lines(said: bytes) -> list[str]:
 
 def _lock(data: Path) -> IO[str]:
     """Held until this process ends, however it ends. Raises Failed if another run holds it."""
-    held = (data / "up.lock").open("a+", encoding="utf-8")
+    try:
+        held = (data / "up.lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise Failed(
+            f"{data / 'up.lock'} cannot be written: {error.strerror}",
+            f"Is it another user's? A checkout of your own will do, or:  sudo rm -r {data}",
+        ) from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -380,7 +388,9 @@ def _free_ports(made: Plan, registry_port: int | None) -> None:
             fix = f"Choose another:  make up REGISTRY_PORT={free or '…'}"
         else:
             offsets = [one - made.router_port for one in made.ports()]
-            free = ports.free_port(offsets, made.router_port)
+            # A user who may not have ports below 1024 is offered none of them.
+            start = made.router_port if made.router_port >= 1024 else plan.PORT - ports.STEP
+            free = ports.free_port(offsets, start)
             fix = f"Choose another:  make up PORT={free or '…'}"
             if whose != "router":
                 also = f"{port} follows from PORT={made.router_port}. "
@@ -402,10 +412,21 @@ def _gguf(text: str | None) -> Path | None:
     return path
 
 
+def _port(text: str | None, variable: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise Failed(
+            f"{variable}={text} is no port: a number from 1 to 65535 is wanted",
+            f"Leave it out, or:  make up PORT={plan.PORT + 10}",
+        )
+    return int(text)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make up", description="Run the demo until Ctrl-C.")
-    parser.add_argument("--port", type=int, default=plan.PORT, help="the router's port")
-    parser.add_argument("--registry-port", type=int, help="default: the router's + 10000")
+    parser.add_argument("--port", default=str(plan.PORT), help="the router's port")
+    parser.add_argument("--registry-port", help="default: the router's + 10000")
     parser.add_argument("--gguf", help="a model file of yours instead of the tiny one")
     parser.add_argument("--data", type=Path, default=ROOT / ".creche", help="where all files go")
     return parser.parse_args()
@@ -413,9 +434,16 @@ def _arguments() -> argparse.Namespace:
 
 def _run(args: argparse.Namespace, began: float) -> int:
     data = args.data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
+    port = _port(args.port, "PORT") or plan.PORT
+    registry_port = _port(args.registry_port, "REGISTRY_PORT")
     try:
-        made = plan.plan(data, args.port, args.registry_port, _gguf(args.gguf))
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(
+            f"{data} cannot be made: {error.strerror}", "Run it in a checkout of yours."
+        ) from error
+    try:
+        made = plan.plan(data, port, registry_port, _gguf(args.gguf))
     except ValueError as error:
         raise Failed(*error.args) from error
     held = _lock(data)
@@ -431,7 +459,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     )
     if left := processes.end_marked(mark):
         screen.note(f"an earlier run left {', '.join(left)}: ended")
-    _free_ports(made, args.registry_port)
+    _free_ports(made, registry_port)
     up = Up(made, signals, mark)
     code = 0
     try:

@@ -13,6 +13,7 @@ _COLOUR = _TTY and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "du
 NAME_WIDTH = 20
 WHAT_WIDTH = 38
 _pending = ""
+_gone = False
 
 
 def colour(text: str, code: str) -> str:
@@ -21,7 +22,7 @@ def colour(text: str, code: str) -> str:
 
 def say(text: str = "") -> None:
     _clear()
-    print(text, flush=True)
+    _write(f"{text}\n")
 
 
 def ready(name: str, what: str, took_s: float) -> None:
@@ -46,17 +47,31 @@ def pending(name: str, what: str, since: float) -> None:
     line = f"  … {name:<{NAME_WIDTH}} {what:<{WHAT_WIDTH}} {time.monotonic() - since:4.1f} s"
     if _TTY and line != _pending:
         _pending = line
-        print(f"\r\x1b[K{line}", end="", flush=True)
+        _write(f"\r\x1b[K{line}")
 
 
 def part(text: str) -> None:
     """A piece of a line that grows, for stopping."""
     _clear()
-    print(text, end="", flush=True)
+    _write(text)
 
 
 def _clear() -> None:
     global _pending
     if _pending:
-        print("\r\x1b[K", end="")
+        _write("\r\x1b[K")
         _pending = ""
+
+
+def _write(text: str) -> None:
+    """A terminal that was closed, or a reader that ended, must not end the run half-way."""
+    global _gone
+    if _gone:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        _gone = True
+        # What is still buffered has nowhere to go, now and at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -267,6 +267,45 @@ def test_killing_it_ends_its_daemons(processes: Processes, tmp_path: Path) -> No
     until_sync(lambda: not processes.survivors(), 30, "everything has ended")
 
 
+@pytest.mark.parametrize("name", ["PORT", "REGISTRY_PORT"])
+def test_a_port_that_is_no_number_is_told_in_makes_words(
+    name: str, processes: Processes, tmp_path: Path
+) -> None:
+    option = "--" + name.lower().replace("_", "-")
+    run = Run(processes, tmp_path / "data", option, "80a")
+    assert run.process.wait(30) == 1
+    assert f"✗ {name}=80a is no port" in run.process.log
+    assert "make up PORT=" in run.process.log
+
+
+def test_a_reader_that_ends_does_not_end_the_run_half_way(tmp_path: Path) -> None:
+    """`make up | head`, or a terminal that is closed: it still stops everything in order."""
+    port, data = free_port(), tmp_path / "data"
+    program = [sys.executable, str(ROOT / "scripts" / "up.py"), "--port", str(port)]
+    with subprocess.Popen(
+        [*program, "--registry-port", str(port + 1), "--data", str(data)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as up:
+        assert up.stdout is not None and up.stderr is not None
+        try:
+            assert up.stdout.readline().startswith(b"Creche ")
+            up.stdout.close()
+            until_sync(lambda: _answers(port), 60, "the router answers")
+            up.send_signal(signal.SIGINT)
+            assert up.wait(60) == 0
+            assert up.stderr.read() == b""
+        finally:
+            up.kill()
+    assert not (data / "up.pid").exists()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_file_that_is_no_model_is_refused(processes: Processes, tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"PK\x03\x04 not a model")
     run = Run(processes, tmp_path / "data", "--gguf", str(tmp_path / "model.gguf"))
