@@ -617,6 +617,7 @@ class Client(asyncio.Protocol):
         """Cut the connection so that it cannot be taken for an end: a reset."""
         if self.closed:
             return
+        current, self.current = self.current, None
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             try:
@@ -624,6 +625,8 @@ class Client(asyncio.Protocol):
             except OSError:
                 pass
         self.transport.abort()
+        if current is not None:
+            current.client_left()
 
     def shut_down(self) -> None:
         """The drain time is over."""

@@ -294,7 +294,10 @@ class Exchange:
             link.drop()
             return
         self._task = None
-        self._send(link, clock.monotonic())
+        if link.transport.is_closing():
+            self._failed(Failure.CLOSED)
+        else:
+            self._send(link, clock.monotonic())
 
     def _send(self, link: Uplink, now: float) -> None:
         """The request goes out. Everything written here can be written again to another."""
@@ -379,7 +382,7 @@ class Exchange:
 
     def _pump_write(self, data: bytes) -> None:
         link = self._link
-        if link is not None:
+        if link is not None and not link.transport.is_closing():
             self._client.deadline = clock.monotonic() + self._gateway.timeouts.body_idle_s
             link.transport.write(data)
 
@@ -637,7 +640,7 @@ class Exchange:
         if link.complete:
             self._finish_events(link, whole)
             return
-        if whole:
+        if whole and not client.transport.is_closing():
             client.transport.write(whole)
         if link.error is not None:
             self._cut(Failure.MALFORMED)
@@ -790,6 +793,7 @@ class Exchange:
             self._write(out)
             client.closing = True
         else:
+            client.current = None
             client.abort()
         self._end(Outcome.CUT, failure)
 

@@ -175,7 +175,7 @@ class Relay:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(gone.wait(), _CLOSE_S)
         for client in list(self.clients):
-            client.transport.abort()
+            client.abort()
         self._sweep.close()
         self.pool.close()
         await asyncio.sleep(0)

@@ -39,11 +39,13 @@ class Tunnel:
         self._client.deadline = min(clock.monotonic() + self._idle_s, self._until)
 
     def from_client(self, data: bytes) -> None:
-        self._link.transport.write(data)
+        if not self._link.transport.is_closing():
+            self._link.transport.write(data)
         self._moved()
 
     def from_upstream(self, data: bytes) -> None:
-        self._client.transport.write(data)
+        if not self._client.transport.is_closing():
+            self._client.transport.write(data)
         self._moved()
 
     def client_paused(self) -> None:

@@ -59,8 +59,8 @@ class Uplink(asyncio.Protocol):
         self.reused = False
         self.idle_until = 0.0
         self._parser: httptools.HttpResponseParser | None = None
-        #: The last head under a length that came in one read, what was read of it, and `keep`.
-        self._known: tuple[Known, AnswerHead, bool] | None = None
+        #: The last head under a length that came in one read, and what was read of it.
+        self._known: tuple[Known, AnswerHead] | None = None
         #: Body bytes that are still to come after a head that needed no parser.
         self._left = 0
         #: What answers from here say about it, at the first attempt.
@@ -163,17 +163,17 @@ class Uplink(asyncio.Protocol):
                 self.error = "a body where none may be"
             if self.keep and not self._ended_exactly(data):
                 self.keep = False
-            if first and self.keep and self.framing is _LENGTH:
-                self._remember(head, data)
+        if first and head is not None and self.framing is _LENGTH and not head.close:
+            self._remember(head, data)
         owner.upstream_received()
 
     def _remember(self, head: AnswerHead, data: bytes) -> None:
-        """A whole answer in one read: its head may come again."""
+        """A whole head in one read, under a length: it may come again."""
         end = data.find(b"\r\n\r\n") + 4
-        if data.startswith(b"HTTP/") and end + (head.content_length or 0) == len(data):
-            self._known = Known(data[:end]), head, self.keep
+        if data.startswith(b"HTTP/") and end + (head.content_length or 0) >= len(data):
+            self._known = Known(data[:end]), head
 
-    def _again(self, known: tuple[Known, AnswerHead, bool], data: bytes) -> bool:
+    def _again(self, known: tuple[Known, AnswerHead], data: bytes) -> bool:
         """Whether the last head came again. The parser stays where it is: between two answers."""
         if self._method == "HEAD":
             return False

@@ -274,6 +274,8 @@ async def serving(
 ) -> AsyncIterator[Rig]:
     """A relay with an upstream per script; an int is a port where nobody listens."""
     settings = config(**changes)
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, fault: faults.append(fault))
     brain = Brain(settings, random.Random(1).random)
     upstreams: list[Upstream] = []
     items = []
@@ -313,6 +315,7 @@ async def serving(
         assert all(u.node.in_flight == 0 for u in brain.table.upstreams.values()), "upstreams"
         assert all(state.in_flight == 0 and state.queued == 0 for state in brain.states())
         assert len(relay.pool.open) == relay.pool.kept, "connections neither used nor kept"
+        assert faults == []
     finally:
         await relay.close()
         assert not relay.pool.open

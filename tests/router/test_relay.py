@@ -819,6 +819,24 @@ async def test_a_client_that_floods_while_its_request_runs_is_closed() -> None:
         await client.close()
 
 
+async def test_a_client_that_floods_within_its_stream_is_closed() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(SSE)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await talk.say(b"f\r\n" + A + b"\r\n")
+
+    async with serving(script, limits={"pipelined_bytes_max": 1000}) as rig:
+        client = await rig.client()
+        client.send("/v1/chat/completions", STREAM)
+        await client.head()
+        client.writer.write(b"x" * 2000)
+        await until(lambda: rig.outcomes == [Outcome.CANCELLED])
+        await until(lambda: rig.upstreams[0].closed)
+        await client.close()
+
+
 # --- backpressure ---------------------------------------------------------------------------------
 
 
