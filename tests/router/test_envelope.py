@@ -50,6 +50,19 @@ def test_what_names_no_model_is_routed_without_one(body: bytes) -> None:
     assert read_json(body).model is None
 
 
+@pytest.mark.parametrize(
+    "rest", [b'"\xff"', b"01", b'"\t"'], ids=["no UTF-8", "no number", "a bare tab"]
+)
+def test_what_is_not_json_hides_no_second_model(rest: bytes) -> None:
+    """msgspec skips over what it is not asked for, and so would have taken the last of the two."""
+    assert read_json(b'{"model": "a", "model": "b", "x": ' + rest + b"}").model is None
+
+
+def test_a_number_too_long_for_python_hides_no_second_model() -> None:
+    with pytest.raises(RequestError, match="twice"):
+        read_json(b'{"model": "a", "model": "b", "seed": ' + b"1" * 5_000 + b"}")
+
+
 @pytest.mark.parametrize("value", [b"1", b"true", b"[]", b'{"a": 1}', b'"' + b"x" * 300 + b'"'])
 def test_a_model_that_is_no_short_text_is_refused(value: bytes) -> None:
     with pytest.raises(RequestError) as refused:
