@@ -5,10 +5,11 @@ address do.
 """
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 
+from common.address import is_host
 from common.wire.registry import (
     TYPE_OPENAI,
     Health,
@@ -89,14 +90,26 @@ class Address(Struct, frozen=True):
     path_prefix: str
 
 
+#: Resolves nowhere, by RFC 2606.
+_NOWHERE = "unusable.invalid"
+#: What may stand in a path as it is.
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
+
+
 def address(service: Service) -> Address:
-    """Where requests go: its `url`, or `host` and `port` where that is no http URL."""
+    """Where requests go: its `url`, or `host` and `port` where that is no http URL.
+
+    Both become parts of heads, so they hold nothing that a head may not: a record that names no
+    usable host is one that cannot be reached, and harms no other.
+    """
     try:
         parts = urlsplit(service.url)
-        if parts.scheme in ("http", "https") and parts.hostname:
+        if parts.scheme in ("http", "https") and is_host(parts.hostname or ""):
             tls = parts.scheme == "https"
             port = parts.port or (443 if tls else 80)
-            return Address(parts.hostname, port, tls, parts.path.rstrip("/"))
+            path = quote(parts.path.rstrip("/"), safe=_PATH_SAFE, errors="replace")
+            return Address(parts.hostname or "", port, tls, path)
     except ValueError:
         pass
-    return Address(service.host, service.port, False, "")
+    host = service.host if is_host(service.host) else _NOWHERE
+    return Address(host, service.port, False, "")

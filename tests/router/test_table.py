@@ -1,7 +1,11 @@
+import pytest
+from msgspec.structs import replace
+
 from common.wire.registry import Health
 from router import table
 from router.table import Table
 from router.upstream import Upstream, address
+from tests.router import making
 from tests.router.making import service, upstream
 
 
@@ -111,6 +115,32 @@ def test_requests_go_where_the_url_says() -> None:
     assert address(service("a", url="https://x")).port == 443
     broken = address(service("a", url="nonsense", port=8100))
     assert (broken.host, broken.port) == ("127.0.0.1", 8100)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://\u00fcn\u00ef\u2192/",
+        "http://a b/",
+        "http://h\x00/",
+        "http://" + "a" * 300 + "/",
+        "http://h/caf\u00e9 \u2192/a b\x00?q\ud800",
+        "http://h/\ud800",
+        "http://h/x HTTP/1.1\r\nX-Injected: 1\r\n",
+    ],
+)
+def test_what_a_record_calls_itself_breaks_no_head_and_no_table(url: str) -> None:
+    found = making.brain(service("a@h", "m", url=url), service("b@h", "m"))
+    assert len(found.table.models["m"]) == 2
+    node = found.table.upstreams["a@h"].node
+    start = f"GET {node.path_prefix}/v1/models HTTP/1.1".encode("ascii")
+    assert start.count(b" ") == 2
+    assert (start + node.head).isascii() and node.head.count(b"\r\n") == 1
+
+
+def test_a_record_without_a_usable_host_leads_nowhere() -> None:
+    where = address(replace(service("a", url="nonsense"), host="h\r\nX: y"))
+    assert where.host == "unusable.invalid"
 
 
 def test_ten_thousand_services_and_one_put() -> None:
