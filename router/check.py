@@ -1,5 +1,7 @@
 """What must agree across the keys of router.toml. Pure: faults with their place, and a summary."""
 
+from ipaddress import ip_network
+
 from common import address
 from common.config import Document, Problem
 from common.names import is_name, why_not_a_name
@@ -79,13 +81,15 @@ def _static_services(config: Config, document: Document) -> list[Problem]:
 def _proxies(config: Config, document: Document) -> list[Problem]:
     found = []
     for at, text in enumerate(config.trusted_proxies):
-        if address.ip(text) is None:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
             found.append(
                 document.problem(
                     ("trusted_proxies", at),
-                    f'"{text}" is no IP address',
+                    f'"{text}" is neither an IP address nor a network',
                     effect="Nothing such a proxy says of its clients would be believed.",
-                    fix='write each proxy\'s address, like  "10.0.0.5"',
+                    fix='write addresses or networks, like  ["10.0.0.5", "10.1.0.0/16"]',
                 )
             )
     return found

@@ -154,7 +154,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     half_close: Literal["close", "answer"] = "close"
     #: One line per request.
     access_log: bool = True
-    #: Addresses of peers whose X-Forwarded-* headers are kept.
+    #: Addresses or networks of peers whose X-Forwarded-* headers are kept.
     trusted_proxies: tuple[str, ...] = ()
     retry: Retry = Retry()
     timeouts: Timeouts = Timeouts()

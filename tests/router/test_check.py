@@ -46,13 +46,17 @@ TABLES = ("retry", "timeouts", "limits", "affinity", "health")
             'two static services are named "a"',
         ),
         ('[[static_services]]\nname = "no good"\nhost = "h"\nport = 1', "a name may hold"),
-        ('trusted_proxies = ["10.0.0.0/99"]', "is no IP address"),
+        ('trusted_proxies = ["10.0.0.0/99"]', "is neither an IP address nor a network"),
     ],
 )
 def test_what_does_not_agree_is_said_with_its_place(text: str, says: str) -> None:
     (problem,) = problems(text)
     assert says in problem
     assert "router.toml:" in problem or "registries = []" in text
+
+
+def test_a_trusted_proxy_is_an_address_or_a_network_as_the_relay_has_it() -> None:
+    assert problems('trusted_proxies = ["10.0.0.5", "10.1.0.0/16", "::1", "fd00::/8"]') == []
 
 
 def test_the_summary_of_a_good_file() -> None:
