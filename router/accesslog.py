@@ -5,6 +5,7 @@ What ended is only appended on the request's path; lines are encoded and written
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -201,9 +202,11 @@ class Pipe:
 
     async def drain(self, timeout_s: float = 1.0) -> None:
         """Wait until everything is written, or the time is over."""
-        busy = self._busy
-        if busy is not None:
-            await asyncio.wait([busy], timeout=timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._busy is not None:
+                    # What came meanwhile is written next, and waited for as well.
+                    await asyncio.wait([self._busy])
 
     def _start(self) -> None:
         data, self._waiting = bytes(self._waiting), bytearray()

@@ -117,3 +117,25 @@ async def test_a_reader_that_stands_still_stops_nobody() -> None:
     os.close(writing)
     reader.join()
     os.close(reading)
+
+
+async def test_the_end_waits_for_what_came_while_it_wrote() -> None:
+    reading, writing = os.pipe()
+    pipe = Pipe(writing)
+    read = threading.Thread(target=lambda: got.append(_all_of(reading)))
+    got: list[bytes] = []
+    pipe.write(b"x" * (1 << 20))
+    pipe.write(b"the last line\n")
+    read.start()
+    await pipe.drain(30)
+    os.close(writing)
+    read.join()
+    os.close(reading)
+    assert got[0].endswith(b"the last line\n")
+
+
+def _all_of(fd: int) -> bytes:
+    found = bytearray()
+    while data := os.read(fd, 1 << 20):
+        found += data
+    return bytes(found)
