@@ -56,8 +56,6 @@ class Brain:
         #: Requests with `stream: true` whose answer began and has not ended.
         self.active_streams = 0
         self.models: dict[str, ModelState] = {}
-        #: What the registry's load events said last, by service name.
-        self.loads: Mapping[str, Mapping[str, float]] = {}
         #: Nodes out of choice: what the prober looks at.
         self.out: set[Node] = set()
         self._tls = tls
@@ -227,6 +225,13 @@ class Brain:
             tls=self._tls() if where.tls and self._tls is not None else None,
             connect_timeout_s=self.config.timeouts.connect_s,
         )
+
+    def reported(self, loads: Mapping[str, dict[str, float]]) -> None:
+        """What engines say of their own load, by service name: shown in /stats, decides nothing."""
+        for name, load in loads.items():
+            upstream = self.table.upstreams.get(name)
+            if upstream is not None:
+                upstream.node.load = load
 
     def _forget(self, name: str) -> None:
         self._identities.pop(name, None)

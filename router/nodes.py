@@ -45,6 +45,7 @@ class Node:
         "health",
         "host",
         "in_flight",
+        "load",
         "name",
         "outcomes",
         "path_prefix",
@@ -76,6 +77,8 @@ class Node:
         self.head = f"Host: {_host_header(host, port, tls is not None)}\r\n".encode("latin-1")
         self.connect_timeout_s = connect_timeout_s
         self.in_flight = 0
+        #: As the engine last reported it, through the registry.
+        self.load: dict[str, float] = {}
         self.health = NodeHealth.UNKNOWN
         self.successes = 0
         self.failures = 0

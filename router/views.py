@@ -130,6 +130,7 @@ def _of_service(upstream: Upstream) -> ServiceStats:
         p50_ms=_ms(node.answers.percentile(50)),
         p99_ms=_ms(node.answers.percentile(99)),
         ttft_p50_ms=_ms(node.first_bytes.percentile(50)),
+        load=node.load,
     )
 
 

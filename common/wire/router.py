@@ -71,6 +71,8 @@ class ServiceStats(Struct, frozen=True, kw_only=True):
     p99_ms: float | None = None
     ttft_p50_ms: float | None = None
     breaker: str = "closed"
+    #: What the engine last said of its load as a whole, whoever sent it: {in_flight, …}.
+    load: dict[str, float] = field(default_factory=dict)
 
 
 class RouterStats(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from common.wire.registry import Health
+from router import views
 from router.config import Affinity, Config, Retry
 from router.envelope import Envelope, read_json
 from router.errors import Problem, RequestError
@@ -496,3 +497,12 @@ def test_names_that_nothing_offers_get_no_state() -> None:
         plan.next(0.0)
         plan.ended(end(Outcome.REFUSED, 503))
     assert not found.models
+
+
+def test_a_reported_load_lives_as_long_as_its_service() -> None:
+    found = brain(service("a@h", "m", instance_id="1"))
+    found.reported({"a@h": {"in_flight": 3}, "stranger@h": {"in_flight": 9}})
+    loads = views.stats(found, now=1, started=0).services
+    assert {name: one.load for name, one in loads.items()} == {"a@h": {"in_flight": 3}}
+    found.apply({"a@h": service("a@h", "m", instance_id="2")})
+    assert views.stats(found, now=1, started=0).services["a@h"].load == {}
