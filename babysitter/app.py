@@ -6,36 +6,31 @@ stop: engines deregister, drain, stop (or are kept) ─▶ own record goes ─�
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import socket
-import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from babysitter import environment, records, registration, shim_client, store
+from babysitter import records, registration, shim_client, store
 from babysitter.api import Api
 from babysitter.config import Config
-from babysitter.environment import EnvFileError
-from babysitter.kinds import KINDS
+from babysitter.place import place_of, runtime_of
 from babysitter.readiness import LOOPBACK, Elsewhere, loopback_error
 from babysitter.records import Me
 from babysitter.registrar import Registrar, RegistryClient
 from babysitter.settings import Settings, own_address
 from babysitter.settings import settings as all_settings
 from babysitter.shim_client import EngineExit, ShimError, ShimHandle
-from babysitter.supervisor import Place, Supervisor
+from babysitter.supervisor import Supervisor
 from common import address, auth, listen, logs, paths, tasks
 from common.daemon import Daemon
 from common.errors import RefusalError
 from common.http import application, client, serve
 from common.names import UNUSABLE_HOSTS
-from common.redact import SECRETS
 from common.wire.registry import Status
 
 _log = logs.get("babysitter")
-ENV_FILE_BYTES_MAX = 1024 * 1024
 
 
 class Babysitter:
@@ -118,7 +113,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         others_may="stop and start engines",
     )
     state = paths.state_dir("babysitter", config.state_dir)
-    places = {one.name: _place(one, state) for one in settings}
+    places = {one.name: place_of(one, state) for one in settings}
     lock = _lock(state)
     try:
         sockets = listen.bind(where)
@@ -249,51 +244,6 @@ def _lock(state: Path) -> int:
     return fd
 
 
-def _place(one: Settings, state: Path) -> Place:
-    from_file = _env_file(one)
-    run = KINDS[one.kind].plan(one.given)
-    kind_env = run.env
-    env = environment.build(os.environ, kind_env, one.gpus, from_file, one.env)
-    for secret in environment.secrets(from_file, env, run.argv):
-        SECRETS.add(secret)
-    given = (one.given.work_dir, one.gpus, sorted(kind_env.items()), sorted(from_file.items()))
-    digest = hashlib.sha256(repr((given, sorted(one.env.items()))).encode()).hexdigest()[:32]
-    return Place(
-        folder=state / "engines" / one.name,
-        runtime=_runtime(state),
-        env=env,
-        digest=digest,
-    )
-
-
-def _runtime(state: Path) -> Path:
-    """Short, and this state folder's alone: unix sockets have 107 bytes."""
-    mark = hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
-    return paths.runtime_dir(f"babysitter-{mark}")
-
-
-def _env_file(one: Settings) -> dict[str, str]:
-    if one.env_file is None:
-        return {}
-    file = Path(one.env_file).expanduser()
-    try:
-        with file.open("rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            raw = opened.read(ENV_FILE_BYTES_MAX + 1)
-    except OSError as why:
-        raise RefusalError(f"{one.name}: env_file {file} cannot be read: {why.strerror}.") from why
-    if stat.S_ISREG(mode) and mode & 0o007:
-        raise RefusalError(
-            f"{one.name}: env_file {file} can be read by every user of this machine "
-            f"(mode {mode & 0o777:03o}).\n  Close it:  chmod 600 {file}"
-        )
-    try:
-        return environment.parse(raw.decode())
-    except (EnvFileError, UnicodeDecodeError) as why:
-        text = str(why) if isinstance(why, EnvFileError) else "it is not UTF-8"
-        raise RefusalError(f"{one.name}: env_file {file}: {text}.") from None
-
-
 async def _end_strangers(state: Path, sitter: Babysitter) -> None:
     """Engines of an earlier config that this one does not name any more: stopped, not kept."""
     folder = state / "engines"
@@ -301,7 +251,7 @@ async def _end_strangers(state: Path, sitter: Babysitter) -> None:
     for name in (one for one in names if one not in sitter.engines):
         await sitter.forget(name, store.read(folder / name))
         try:
-            found = await shim_client.adopt(folder / name, _runtime(state))
+            found = await shim_client.adopt(folder / name, runtime_of(state))
         except ShimError:
             found = EngineExit(lost=True)
         if isinstance(found, ShimHandle):

@@ -8,6 +8,8 @@ from msgspec import Struct, structs
 from babysitter.config import Config, Defaults, EngineConfig, Shared
 from babysitter.kinds import Given
 from babysitter.kinds.base import file_stem
+from babysitter.lifecycle import Limits
+from babysitter.restart import Policy
 from common import address
 from common.address import Address
 from common.names import is_name
@@ -125,3 +127,22 @@ def own_address(config: Config, engine_host: str) -> Address:
     if config.listen is None:
         return Address(engine_host, default)
     return address.parse(config.listen, default)
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        ready_timeout_s=settings.ready_timeout_s,
+        unresponsive_s=settings.unresponsive_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        stop_grace_s=settings.stop_grace_s,
+    )
+
+
+def policy_of(settings: Settings) -> Policy:
+    return Policy(
+        first_s=settings.backoff_first_s,
+        max_s=settings.backoff_max_s,
+        healthy_s=settings.healthy_s,
+        max_restarts=settings.max_restarts,
+        window_s=settings.restart_window_s,
+    )

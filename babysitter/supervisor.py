@@ -9,69 +9,33 @@ action leads to at once is its next event, taken before any other.
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
-from babysitter import actions, events, logtail, ports, readiness, shim_client, store
+from babysitter import actions, events, logtail, ports, shim_client, store
 from babysitter import models as model_lists
 from babysitter.cause import LOG_LINES_KEPT, Cause, Ending, of_exit
 from babysitter.kinds import KINDS
-from babysitter.lifecycle import Lifecycle, Limits
+from babysitter.life import LOG_FILE, Life, sweep
+from babysitter.lifecycle import Lifecycle
 from babysitter.models import Model
+from babysitter.place import Place
 from babysitter.probe import Prober
 from babysitter.readiness import Elsewhere
 from babysitter.records import Me, engine_record
 from babysitter.registrar import Registrar
-from babysitter.restart import Policy, Restarts
-from babysitter.settings import Settings
+from babysitter.restart import Restarts
+from babysitter.settings import Settings, limits_of, policy_of
 from babysitter.shim_client import EngineExit, EngineSpec, LaunchError, ShimError, ShimHandle
-from babysitter.stall import StallWatch
+from babysitter.watch import Watch
 from common import address, logs, tasks
 from common.clock import monotonic, wall, wire_time
 from common.redact import redact
 from common.wire.babysitter import Engine, LastExit
 from common.wire.babysitter import EngineState as State
 from common.wire.registry import Status
-
-#: How often a starting engine is looked at: its first request should not wait for our next look.
-LOOK_STARTING_S = 0.1
-#: After so long a start is slow anyway.
-LOOK_SLOW_AFTER_S = 30.0
-LOOK_SLOW_S = 0.5
-LOOK_READY_S = 2.0
-#: Whose socket listens is read from every process's entry in /proc: with each good answer it would
-#: be the most costly part of a look, and nobody can take a port that is listened on.
-SOCKET_KNOWN_S = 15.0
-#: An engine's last words come from its shim's memory within a millisecond; the news that it is gone
-#: waits no longer than this for them.
-LAST_WORDS_S = 0.05
-#: After deregistering, requests that routers had sent before are still on their way.
-SETTLE_S = 0.25
-LOG_FILE = "engine.log"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one engine's things are. `env` is its whole environment, `digest` tells whether what
-    it is given besides its command line changed."""
-
-    folder: Path
-    runtime: Path
-    env: dict[str, str]
-    digest: str
-
-
-@dataclass(slots=True)
-class Life:
-    """A running process, and what watches it. `stopping` ends when none of it is left."""
-
-    handle: ShimHandle
-    watchers: list["asyncio.Task[None]"] = field(default_factory=list)
-    stopping: "asyncio.Task[Any] | None" = None
 
 
 class Supervisor:
@@ -100,7 +64,7 @@ class Supervisor:
         given = settings.given
         self._prober = Prober(http, given.host, given.port, self._run.probe, given.names)
         self._registrar = registrar(self.service, self._changed) if registrar else None
-        self._machine = Lifecycle(_limits(settings), Restarts(_policy(settings)))
+        self._machine = Lifecycle(limits_of(settings), Restarts(policy_of(settings)))
         self._events: asyncio.Queue[events.Event] = asyncio.Queue()
         self._life: Life | None = None
         self._clearing: asyncio.Task[None] | None = None
@@ -108,8 +72,6 @@ class Supervisor:
         self._last: Ending | None = None
         self._last_exit: LastExit | None = None
         self._since = wall()
-        self._progress: str | None = None
-        self._last_mistake: str | None = None
         self._record_id: str | None = None
         self._written: store.Remembered | None = None
         self._task: asyncio.Task[None] | None = None
@@ -163,7 +125,8 @@ class Supervisor:
     def _told_progress(self) -> str | None:
         if self.state is State.STARTING:
             waited = f"starting for {wall() - self._since:.0f} s"
-            return f"{waited}: {self._progress}" if self._progress else waited
+            text = self._life.watch.text if self._life else None
+            return f"{waited}: {text}" if text else waited
         if self.state is State.FATAL:
             return f"given up: {self._machine.given_up}"
         if self.state is State.BACKOFF and self._machine.due is not None:
@@ -202,7 +165,7 @@ class Supervisor:
         life, self._life = self._life, None
         if life is None:
             return
-        await tasks.cancel(*life.watchers)
+        await life.unwatch()
         if kill:
             self._log.warning("killed: there was no time left to stop it", pid=life.handle.pid)
             await life.handle.kill()
@@ -256,11 +219,14 @@ class Supervisor:
                 if self._registrar is not None:
                     self._registrar.want(None)
             case actions.Drain():
-                self._watch(self._watch_drain, "drain")
+                if self._life is not None:
+                    self._life.spawn(self._life.watch.drain(), "drain")
             case actions.Stop(grace_s):
-                self._end(lambda handle: handle.stop(grace_s))
+                if self._life is not None:
+                    self._life.end(self._life.handle.stop(grace_s))
             case actions.Kill():
-                self._end(lambda handle: handle.kill())
+                if self._life is not None:
+                    self._life.end(self._life.handle.kill())
         return None
 
     # ── a life begins ────────────────────────────────────────────────────────────────────────────
@@ -272,7 +238,7 @@ class Supervisor:
         self._last_exit = stored.last_exit
         ages = [max(0.0, wall() - at) for at in stored.failures]
         self._machine.restarts = Restarts.resumed(
-            _policy(self.settings), monotonic(), stored.restarts, stored.streak, ages
+            policy_of(self.settings), monotonic(), stored.restarts, stored.streak, ages
         )
         try:
             found = await shim_client.adopt(self._place.folder, self._place.runtime)
@@ -285,15 +251,15 @@ class Supervisor:
             case EngineExit():
                 await self._ended_unseen(found, stored)
             case None:
-                await self._sweep()
+                await sweep(self.name, self._place.folder)
                 await self._start_anew(stored)
 
     async def _adopt(self, handle: ShimHandle, stored: store.Remembered) -> None:
         mine = stored.instance_id == handle.instance_id
-        self._live(handle)
+        life = self._live(handle)
         if mine and stored.registered_as and self._registrar is not None:
             self._registrar.book.alias = (handle.instance_id, stored.registered_as)
-        seen = await readiness.look(handle, self.settings, self._prober, self._elsewhere)
+        seen = await life.watch.look()
         answers = isinstance(seen.event, events.Answered)
         self._models = seen.models or self._models
         self._log.info("adopted", pid=handle.pid, instance_id=handle.instance_id, answers=answers)
@@ -316,7 +282,7 @@ class Supervisor:
 
     async def _ended_unseen(self, how: EngineExit, stored: store.Remembered) -> None:
         if how.lost:
-            await self._sweep()
+            await sweep(self.name, self._place.folder)
         if not stored.wanted:
             await self._start_anew(stored)
             return
@@ -340,10 +306,6 @@ class Supervisor:
         if stored.registered_as is not None:
             self._record_id = stored.registered_as
             self._announce(status, create=True)
-
-    async def _sweep(self) -> None:
-        if swept := await shim_client.sweep_orphans(self._place.folder):
-            self._log.warning("ended what an earlier life left", processes=swept)
 
     async def _launch(self) -> events.Event:
         if self._clearing is not None:  # nothing of the former life may be left
@@ -373,48 +335,20 @@ class Supervisor:
         self._log.info("started", pid=handle.pid, instance_id=handle.instance_id)
         return events.Launched(handle.instance_id)
 
-    def _live(self, handle: ShimHandle) -> None:
-        self._life = Life(handle)
-        self._watch(self._watch_exit, "exit")
-        self._watch(self._watch_readiness, "readiness")
-
-    # ── a life is watched ────────────────────────────────────────────────────────────────────────
-
-    def _watch(self, watcher: Callable[[Life], Coroutine[Any, Any, None]], what: str) -> None:
-        life = self._life
-        if life is not None:
-            life.watchers.append(tasks.spawn(watcher(life), f"{what} of {self.name}"))
-
-    async def _watch_readiness(self, life: Life) -> None:
-        stall = StallWatch(self.settings.stall_s)
-        began = monotonic()
-        socket_seen: float | None = None
-        while True:
-            now = monotonic()
-            known = socket_seen is not None and now - socket_seen < SOCKET_KNOWN_S
-            seen = await readiness.look(
-                life.handle, self.settings, self._prober, self._elsewhere, socket_known=known
-            )
-            ready = isinstance(seen.event, events.Answered)
-            if not ready:
-                socket_seen = None
-            elif not known:
-                socket_seen = now
-            if ready:
-                self._serves(seen.models)
-                await self._watch_work(life, stall)
-            else:
-                if seen.mistake and seen.text != self._last_mistake:
-                    self._log.error("cannot become ready", why=seen.text)
-                    self._last_mistake = seen.text
-                self._progress = await self._progress_of(life, seen.text)
-            self.post(seen.event)
-            await asyncio.sleep(self._pause(ready, monotonic() - began))
-
-    def _pause(self, ready: bool, since_s: float) -> float:
-        if ready:
-            return min(LOOK_READY_S, self.settings.stall_s / 4 or LOOK_READY_S)
-        return LOOK_STARTING_S if since_s < LOOK_SLOW_AFTER_S else LOOK_SLOW_S
+    def _live(self, handle: ShimHandle) -> Life:
+        watch = Watch(
+            handle,
+            self.settings,
+            self._prober,
+            self._elsewhere,
+            self._registrar,
+            post=self.post,
+            serves=self._serves,
+        )
+        self._life = life = Life(self.name, handle, watch, self._place.folder)
+        life.spawn(self._watch_exit(life), "exit")
+        life.spawn(watch.run(), "readiness")
+        return life
 
     def _serves(self, found: list[Model]) -> None:
         """Its model list, which may change while it runs (Ollama pulls, LoRA adapters load)."""
@@ -426,73 +360,22 @@ class Supervisor:
             self._announce(Status.RUNNING, create=False)
             self._changed()
 
-    async def _watch_work(self, life: Life, stall: StallWatch) -> None:
-        reading = await self._prober.reading()
-        if reading is None:
-            return
-        if self._registrar is not None:
-            self._registrar.book.load = {"in_flight": reading.in_flight}
-        text = stall.observe(reading, monotonic())
-        if text is not None:
-            self.post(events.Stalled(life.handle.instance_id, text))
-
-    async def _progress_of(self, life: Life, text: str | None) -> str | None:
-        """Why it is not ready yet, and the last line that it said."""
-        if self.state is not State.STARTING:
-            return text
-        try:
-            lines = await life.handle.tail(1)
-        except ShimError:
-            lines = []
-        said = redact(lines[-1]).strip()[:200] if lines else ""
-        return f"{text} ({said})" if text and said else said or text
-
-    async def _watch_drain(self, life: Life) -> None:
-        settle_s = 0.0
-        if self._registrar is not None:
-            await self._registrar.settled()
-            settle_s = SETTLE_S
-        await readiness.until_drained(self._prober, self.settings.given.port, settle_s)
-        self.post(events.Drained(life.handle.instance_id))
-
     # ── a life ends ──────────────────────────────────────────────────────────────────────────────
-
-    def _end(self, how: Callable[[ShimHandle], Coroutine[Any, Any, EngineExit]]) -> None:
-        if self._life is not None:
-            self._life.stopping = tasks.spawn(how(self._life.handle), f"end of {self.name}")
 
     async def _watch_exit(self, life: Life) -> None:
         handle = life.handle
         how = await handle.exited
-        lines = await self._last_words(handle)
+        lines = await life.last_words()
         holder = None
         if self.state is State.STARTING and how.code:
             given = self.settings.given
             holder = await asyncio.to_thread(ports.owner, given.host, given.port)
-        if self.state is State.STOPPING and life.stopping is not None:
-            await asyncio.wait([life.stopping])  # stopped means that no process is left
+        if self.state is State.STOPPING:
+            await life.stopped()  # stopped means that no process is left
         self._life = None
-        self._clearing = tasks.spawn(self._clear(life), f"clearing of {self.name}")
+        self._clearing = tasks.spawn(life.clear(), f"clearing of {self.name}")
         ending = _ending(how, lines, str(holder) if holder else None)
         self.post(events.Exited(handle.instance_id, ending))
-
-    async def _last_words(self, handle: ShimHandle) -> list[str]:
-        try:
-            async with asyncio.timeout(LAST_WORDS_S):
-                return await handle.tail(LOG_LINES_KEPT)
-        except (TimeoutError, ShimError):
-            return await logtail.tail(self.log_file, LOG_LINES_KEPT)
-
-    async def _clear(self, life: Life) -> None:
-        """Until nothing of a life is left, its shim included."""
-        await tasks.cancel(*(one for one in life.watchers if not one.get_name().startswith("exit")))
-        try:
-            if life.handle.lost:
-                await self._sweep()
-            await life.handle.release()
-        except ShimError as why:
-            self._log.error("its shim does not end; all of it is ended", why=str(why))
-            await self._sweep()
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────
 
@@ -531,7 +414,6 @@ class Supervisor:
             self._log.warning("ended", cause=last.cause.value, why=last.text)
         if self.state is not was:
             self._since = wall()
-            self._progress = None
             if self.state is State.FATAL:
                 last_line = self._last.log[-1] if self._last and self._last.log else None
                 self._log.error("given up", why=self._machine.given_up, last_line=last_line)
@@ -565,22 +447,3 @@ class Supervisor:
 def _ending(how: EngineExit, lines: list[str], holder: str | None) -> Ending:
     log = tuple(redact(line) for line in lines)
     return of_exit(how.code, how.signal, how.oom, log, holder)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        ready_timeout_s=settings.ready_timeout_s,
-        unresponsive_s=settings.unresponsive_s,
-        drain_timeout_s=settings.drain_timeout_s,
-        stop_grace_s=settings.stop_grace_s,
-    )
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        first_s=settings.backoff_first_s,
-        max_s=settings.backoff_max_s,
-        healthy_s=settings.healthy_s,
-        max_restarts=settings.max_restarts,
-        window_s=settings.restart_window_s,
-    )
