@@ -16,10 +16,11 @@ from common.errors import RefusalError
 from common.tasks import cancel, spawn
 from router.body import Bodies
 from router.config import Config
-from router.downstream import Client, Incoming
+from router.downstream import Client
 from router.errors import invalid
 from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
+from router.inbound import Incoming
 from router.request_id import RequestIds
 from router.seam import Desk
 from router.sweep import Sweep

@@ -1,0 +1,308 @@
+"""How an answer reaches the client, once an upstream began one: the writing part of an Exchange.
+
+    head ─▶ PLAIN: passed on as it comes, under framing of ours
+         └▶ HELD: an event stream, until its first event with data ─▶ EVENTS: whole events only
+
+What ends badly before anything was written goes to `_failed` (another attempt may follow), after it
+to `_cut`; what ends well to `_finish`. Tokens and terminal markers are read from what passed last.
+"""
+
+from urllib.parse import quote
+
+from common import clock
+from router import events
+from router.downstream import Client, connection_line
+from router.events import Splitter
+from router.framing import LAST_CHUNK, Framing
+from router.head import AnswerHead, Head, status_line
+from router.inbound import NEVER
+from router.outcome import Failure
+from router.route import Route
+from router.seam import Attempt, End, Ticket
+from router.uplink import Uplink
+
+#: A plain answer up to this is kept to be read for its tokens.
+USAGE_BYTES_MAX = 256 * 1024
+#: What is kept of a stream for its tokens and its terminal marker.
+_TAIL_BYTES = 32 * 1024
+
+# Plain numbers: an enum's member costs a look-up each time, and these are asked per event.
+READ, WAIT, CONNECT, ASKED, HELD, EVENTS, PLAIN, TUNNEL, DONE = range(9)
+NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = Framing
+
+
+class Answering:
+    """Defaults stand on the class: a request changes few of them, and each costs time."""
+
+    _client: Client
+    _head: Head
+    _route: Route
+    _id: bytes
+    _event_bytes_max: int
+    _chunk_s: float
+    _phase = READ
+    _ticket: Ticket | None = None
+    _attempt: Attempt | None = None
+    _link: Uplink | None = None
+    _framing = NO_BODY
+    _splitter: Splitter | None = None
+    _held = b""
+    #: The last two batches of events, and the first: where usage and markers stand.
+    _tail = b""
+    _tail_before = b""
+    _first = b""
+    #: A small plain answer, for its usage. None: too long, or no JSON.
+    _kept: list[bytes] | None = None
+    #: The body says `stream: true`.
+    _stream = False
+    _model: str | None = None
+    #: When the whole request must have ended.
+    _until = NEVER
+    _status = 0
+    _first_byte = 0.0
+    _bytes_out = 0
+    _events = 0
+
+    # --- how it ends: the other half's ------------------------------------------------------------
+
+    def _failed(self, failure: Failure) -> None:
+        raise NotImplementedError
+
+    def _cut(self, failure: Failure) -> None:
+        raise NotImplementedError
+
+    def _finish(self, link: Uplink) -> None:
+        raise NotImplementedError
+
+    def _committed(self) -> None:
+        """The request will not be sent again."""
+        raise NotImplementedError
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def _answer_head(self, head: AnswerHead, now: float) -> bytes:
+        """The head for the client. From here on the request is committed to this upstream."""
+        ticket, attempt, client = self._ticket, self._attempt, self._client
+        assert ticket is not None and attempt is not None
+        self._first_byte = now
+        status = self._status = head.status
+        framing = self._framing
+        if (
+            client.closing
+            or self._head.wants_close
+            or client.state.draining
+            or framing is UNTIL_CLOSE
+        ):
+            client.closing = True
+        if framing is CHUNKED:
+            frame = b"transfer-encoding: chunked\r\n"
+        elif framing is UNTIL_CLOSE or head.content_length is None or status == 204:
+            frame = b""
+        else:
+            frame = b"content-length: %d\r\n" % head.content_length
+        start = head.start
+        if not start:
+            start = head.start = b"%b%b%b" % (
+                status_line(status),
+                head.lines,
+                _SSE_LINES if self._phase == HELD else head.cache_lines,
+            )
+        link = self._link
+        assert link is not None
+        if attempt.number == 1:
+            service = link.service_lines
+        else:
+            service = b"x-creche-service: %b\r\nx-creche-attempts: %d\r\n" % (
+                attempt.upstream.name.encode("latin-1", "replace"),
+                attempt.number,
+            )
+        model = ticket.answer_model or self._model
+        lines = b"" if model is None else (_model_lines.get(model) or _model_line(model))
+        if status >= 400:
+            lines += b"x-creche-error: upstream\r\n"
+        if client.closing or self._head.http10:
+            lines += connection_line(client.closing, self._head.http10)
+        return b"%b%bx-request-id: %b\r\n%b%b%b\r\n" % (
+            start,
+            frame,
+            self._id,
+            service,
+            lines,
+            ticket.answer_head,
+        )
+
+    def _relay_plain(self, link: Uplink, out: bytes) -> None:
+        """Pass on what came; `out` is the head, the first time."""
+        parts = link.parts
+        if link.error is not None and out:
+            self._first_byte = 0.0
+            self._status = 0
+            self._failed(Failure.MALFORMED)
+            return
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self._bytes_out += len(data)
+            kept = self._kept
+            if kept is not None:
+                if self._bytes_out > USAGE_BYTES_MAX:
+                    self._kept = None
+                else:
+                    kept.append(data)
+            if self._framing is CHUNKED:
+                out = b"%b%x\r\n%b\r\n" % (out, len(data), data)
+            else:
+                out = out + data if out else data
+        if link.error is not None:
+            self._write(out)
+            self._cut(Failure.MALFORMED)
+            return
+        if link.complete:
+            if self._framing is CHUNKED:
+                out += LAST_CHUNK
+            self._write(out)
+            self._finish(link)
+            return
+        self._write(out)
+        self._deadline(clock.monotonic() + self._chunk_s if self._stream else self._until)
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._client.transport.is_closing():
+            self._client.transport.write(data)
+
+    def _relay_held(self, link: Uplink) -> None:
+        """Before the first event with data nothing is committed: it may be an error."""
+        splitter, head = self._splitter, link.head
+        assert splitter is not None and head is not None
+        found = None
+        if link.parts:
+            data = b"".join(link.parts)
+            link.parts.clear()
+            try:
+                whole = splitter.feed(data)
+            except events.TooLongError:
+                self._failed(Failure.MALFORMED)
+                return
+            if whole:
+                self._held += whole
+                found = events.first_data(whole)
+        if found is None:
+            if link.error is not None or len(self._held) > self._event_bytes_max:
+                self._failed(Failure.MALFORMED)
+                return
+            if not link.complete:
+                return
+        elif events.is_error(*found):
+            self._failed(Failure.FIRST_EVENT_ERROR)
+            return
+        held, self._held = self._held, b""
+        out = self._answer_head(head, clock.monotonic())
+        self._phase = EVENTS
+        self._first = held[:_TAIL_BYTES]
+        self._committed()
+        if held:
+            self._count_events(held)
+            if self._framing is CHUNKED:
+                out = b"%b%x\r\n%b\r\n" % (out, len(held), held)
+            else:
+                out += held
+        self._write(out)
+        link.streaming = self._relay_events
+        self._relay_events(link)
+
+    def _count_events(self, whole: bytes) -> None:
+        self._events += events.count(whole)
+        self._bytes_out += len(whole)
+        self._tail_before = self._tail
+        self._tail = whole
+
+    def _relay_events(self, link: Uplink) -> None:
+        """What came of a running stream: whole events in one write."""
+        parts = link.parts
+        splitter, client = self._splitter, self._client
+        assert splitter is not None
+        whole = b""
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            if data[-2:] == b"\n\n" and not splitter.size:
+                whole = data
+            else:
+                try:
+                    whole = splitter.feed(data)
+                except events.TooLongError:
+                    self._cut(Failure.MALFORMED)
+                    return
+        if whole:
+            self._events += whole.count(b"\n\n") or events.count(whole)
+            self._bytes_out += len(whole)
+            self._tail_before = self._tail
+            self._tail = whole
+            if self._framing is CHUNKED:
+                whole = b"%x\r\n%b\r\n" % (len(whole), whole)
+        if link.complete:
+            self._finish_events(link, whole)
+            return
+        if whole and not client.transport.is_closing():
+            client.transport.write(whole)
+        if link.error is not None:
+            self._cut(Failure.MALFORMED)
+        elif not client.paused:
+            client.deadline = clock.monotonic() + self._chunk_s
+
+    def _finish_events(self, link: Uplink, out: bytes) -> None:
+        """The upstream ended the stream as its framing says; what waited passes as it is."""
+        assert self._splitter is not None
+        if link.error is not None:
+            self._write(out)
+            self._cut(Failure.MALFORMED)
+            return
+        rest = self._splitter.rest()
+        if self._framing is CHUNKED:
+            if rest:
+                out += b"%x\r\n%b\r\n" % (len(rest), rest)
+            out += LAST_CHUNK
+        else:
+            out += rest
+        if rest:
+            self._tail_before, self._tail = self._tail, rest
+        self._write(out)
+        self._finish(link)
+
+    def _deadline(self, at: float) -> None:
+        # While the client takes nothing, its own limit runs instead.
+        if not self._client.paused:
+            self._client.deadline = at
+
+    def _read_usage(self, end: End) -> None:
+        if self._tail:
+            end.events = self._events
+            tail = (self._tail_before + self._tail)[-_TAIL_BYTES:]
+            end.done_marker = events.has_marker(self._route.family, tail)
+            end.tokens_in, end.tokens_out = events.usage_of_events(self._first, tail)
+        elif self._kept:
+            kept = self._kept
+            body = kept[0] if len(kept) == 1 else b"".join(kept)
+            end.tokens_in, end.tokens_out = events.usage_of_answer(body)
+
+
+#: Written once; bounded, since names come from outside.
+_model_lines: dict[str, bytes] = {}
+_MODEL_LINES_MAX = 1_000
+
+
+def _model_line(model: str) -> bytes:
+    line = b"x-creche-model: %b\r\n" % header_text(model)
+    if len(_model_lines) < _MODEL_LINES_MAX:
+        _model_lines[model] = line
+    return line
+
+
+_SSE_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+
+
+def header_text(text: str) -> bytes:
+    """`text` as it may stand in a header: a model's name comes from outside."""
+    if text.isascii() and text.isprintable():
+        return text.encode()
+    return quote(text, safe=" /:@+,;=").encode()
