@@ -7,6 +7,8 @@ What ended is only appended on the request's path; lines are encoded and written
 import asyncio
 import contextlib
 import os
+import queue
+import threading
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -22,6 +24,7 @@ EVERY_S = 0.05
 WAITING_MAX = 20_000
 
 Write = Callable[[bytes | bytearray], None]
+Job = tuple[bytes, asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class Line(Struct, omit_defaults=True):
@@ -190,6 +193,8 @@ class Pipe:
         self._fd = fd
         self._waiting = bytearray()
         self._busy: asyncio.Future[None] | None = None
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self.dropped_bytes = 0
 
     def write(self, data: bytes | bytearray) -> None:
@@ -210,15 +215,34 @@ class Pipe:
 
     def _start(self) -> None:
         data, self._waiting = bytes(self._waiting), bytearray()
-        self._busy = asyncio.get_running_loop().run_in_executor(None, _write_all, self._fd, data)
-        self._busy.add_done_callback(self._wrote)
+        loop = asyncio.get_running_loop()
+        self._busy = busy = loop.create_future()
+        busy.add_done_callback(self._wrote)
+        if self._thread is None:
+            # A thread of its own: an executor's would be waited for at the end, for ever if the
+            # pipe's reader stands still.
+            self._thread = threading.Thread(target=self._work, name="accesslog", daemon=True)
+            self._thread.start()
+        self._jobs.put((data, loop, busy))
 
-    def _wrote(self, done: "asyncio.Future[None]") -> None:
+    def _work(self) -> None:
+        while True:
+            data, loop, busy = self._jobs.get()
+            # Where the reader has gone there is nobody to tell.
+            with contextlib.suppress(OSError):
+                _write_all(self._fd, data)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(_settle, busy)
+
+    def _wrote(self, _: "asyncio.Future[None]") -> None:
         self._busy = None
-        if not done.cancelled() and done.exception() is not None:
-            return  # the reader is gone: nobody to tell
         if self._waiting:
             self._start()
+
+
+def _settle(busy: "asyncio.Future[None]") -> None:
+    if not busy.done():
+        busy.set_result(None)
 
 
 def _write_all(fd: int, data: bytes) -> None:
