@@ -129,8 +129,9 @@ class Brain:
                 state.refused_client += 1
         elif end.first_byte:
             first = end.first_byte - plan.started
-            state.first_bytes.append(first)
             state.first_byte.add(first)
+            if end.events:  # a plain answer's first byte tells nothing of its first token
+                state.first_bytes.append(first)
         if end.tokens_in is not None:
             state.tokens_in += end.tokens_in
         if end.tokens_out is not None:

@@ -146,7 +146,7 @@ class Plan:
                 node.in_flight -= 1
                 node.outcomes[outcome] += 1
                 node.answers.append(end.ended - self.attempt_started)
-                if end.first_byte:
+                if end.events and end.first_byte:
                     node.first_bytes.append(end.first_byte - self.attempt_started)
                 if node.failures or node.health is not _HEALTHY:
                     self._brain.node_succeeded(node)

@@ -130,6 +130,7 @@ async def test_three_of_45_ms_give_45_ms() -> None:
         plan.next(0.0)
         finished = end(now=0.045)
         finished.first_byte = 0.015
+        finished.events = 10
         finished.tokens_out = 10
         plan.ended(finished)
     async with application(found) as client:
@@ -197,3 +198,17 @@ async def test_head_is_answered_without_a_body() -> None:
         answer = await client.head("/health")
         assert answer.status == 200
         assert await answer.read() == b""
+
+
+async def test_a_plain_answers_first_byte_is_no_first_token() -> None:
+    found = brain(service("a@h", "m"))
+    plan = begin(found, "m")
+    plan.next(0.0)
+    finished = end(now=42.0)
+    finished.first_byte = 42.0
+    plan.ended(finished)
+    async with application(found) as client:
+        stats = json.decode(await (await client.get("/stats")).read(), type=RouterStats)
+    assert stats.models["m"].ttft_p50_ms is None
+    assert stats.services["a@h"].ttft_p50_ms is None
+    assert stats.services["a@h"].p50_ms == 42_000.0
