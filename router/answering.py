@@ -19,6 +19,7 @@ from router.inbound import NEVER
 from router.outcome import Failure
 from router.route import Route
 from router.seam import Attempt, End, Ticket
+from router.stream import Stream
 from router.uplink import Uplink
 
 #: A plain answer up to this is kept to be read for its tokens.
@@ -45,12 +46,14 @@ class Answering:
     _attempt: Attempt | None = None
     _link: Uplink | None = None
     _framing = NO_BODY
+    #: Before an event stream is committed: its splitter, and whole events that wait.
     _splitter: Splitter | None = None
     _held = b""
-    #: The last two batches of events, and the first: where usage and markers stand.
-    _tail = b""
-    _tail_before = b""
-    _first = b""
+    #: Once it is.
+    _events: Stream | None = None
+    #: Bytes it had passed when its limit was last looked at, and how often it had not moved.
+    _seen = 0
+    _quiet = 0
     #: A small plain answer, for its usage. None: too long, or no JSON.
     _kept: list[bytes] | None = None
     #: The body says `stream: true`.
@@ -61,7 +64,6 @@ class Answering:
     _status = 0
     _first_byte = 0.0
     _bytes_out = 0
-    _events = 0
 
     # --- how it ends: the other half's ------------------------------------------------------------
 
@@ -198,76 +200,51 @@ class Answering:
         held, self._held = self._held, b""
         out = self._answer_head(head, clock.monotonic())
         self._phase = EVENTS
-        self._first = held[:_TAIL_BYTES]
         self._committed()
-        if held:
-            self._count_events(held)
-            if self._framing is CHUNKED:
-                out = b"%b%x\r\n%b\r\n" % (out, len(held), held)
-            else:
-                out += held
-        self._write(out)
-        link.streaming = self._relay_events
+        stream = link.stream = self._events = Stream(
+            link.parts,
+            splitter,
+            self._client.transport.write,
+            chunked=self._framing is CHUNKED,
+        )
+        self._write(out + stream.begin(held))
         self._relay_events(link)
 
-    def _count_events(self, whole: bytes) -> None:
-        self._events += events.count(whole)
-        self._bytes_out += len(whole)
-        self._tail_before = self._tail
-        self._tail = whole
-
     def _relay_events(self, link: Uplink) -> None:
-        """What came of a running stream: whole events in one write."""
-        parts = link.parts
-        splitter, client = self._splitter, self._client
-        assert splitter is not None
-        whole = b""
-        if parts:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            if data[-2:] == b"\n\n" and not splitter.size:
-                whole = data
-            else:
-                try:
-                    whole = splitter.feed(data)
-                except events.TooLongError:
-                    self._cut(Failure.MALFORMED)
-                    return
-        if whole:
-            self._events += whole.count(b"\n\n") or events.count(whole)
-            self._bytes_out += len(whole)
-            self._tail_before = self._tail
-            self._tail = whole
-            if self._framing is CHUNKED:
-                whole = b"%x\r\n%b\r\n" % (len(whole), whole)
-        if link.complete:
-            self._finish_events(link, whole)
-            return
-        if whole and not client.transport.is_closing():
-            client.transport.write(whole)
-        if link.error is not None:
+        """What came of a running stream, where `Stream.pass_on` would not take it."""
+        stream = self._events
+        assert stream is not None
+        try:
+            out = stream.whole()
+        except events.TooLongError:
             self._cut(Failure.MALFORMED)
-        elif not client.paused:
-            client.deadline = clock.monotonic() + self._chunk_s
-
-    def _finish_events(self, link: Uplink, out: bytes) -> None:
-        """The upstream ended the stream as its framing says; what waited passes as it is."""
-        assert self._splitter is not None
+            return
         if link.error is not None:
             self._write(out)
             self._cut(Failure.MALFORMED)
-            return
-        rest = self._splitter.rest()
-        if self._framing is CHUNKED:
-            if rest:
-                out += b"%x\r\n%b\r\n" % (len(rest), rest)
-            out += LAST_CHUNK
+        elif link.complete:
+            self._write(out + stream.end())
+            self._finish(link)
         else:
-            out += rest
-        if rest:
-            self._tail_before, self._tail = self._tail, rest
-        self._write(out)
-        self._finish(link)
+            self._write(out)
+            self._moved()
+
+    def _moved(self) -> None:
+        """Looked at four times in its limit, so that an event need not touch the clock."""
+        self._quiet = 0
+        self._deadline(clock.monotonic() + self._chunk_s / 4)
+
+    def _stalls(self) -> bool:
+        """The deadline of a running stream has come: whether nothing came for the whole limit."""
+        stream = self._events
+        if stream is not None and stream.bytes_out != self._seen:
+            self._seen = stream.bytes_out
+            self._quiet = 0
+        self._quiet += 1
+        if self._quiet > 4:
+            return True
+        self._deadline(clock.monotonic() + self._chunk_s / 4)
+        return False
 
     def _deadline(self, at: float) -> None:
         # While the client takes nothing, its own limit runs instead.
@@ -275,11 +252,14 @@ class Answering:
             self._client.deadline = at
 
     def _read_usage(self, end: End) -> None:
-        if self._tail:
-            end.events = self._events
-            tail = (self._tail_before + self._tail)[-_TAIL_BYTES:]
+        stream = self._events
+        if stream is not None:
+            end.events = stream.events
+            end.bytes_out = stream.bytes_out
+            tail = (stream.before + stream.last)[-_TAIL_BYTES:]
             end.done_marker = events.has_marker(self._route.family, tail)
-            end.tokens_in, end.tokens_out = events.usage_of_events(self._first, tail)
+            first = stream.first[:_TAIL_BYTES]
+            end.tokens_in, end.tokens_out = events.usage_of_events(first, tail)
         elif self._kept:
             kept = self._kept
             body = kept[0] if len(kept) == 1 else b"".join(kept)

@@ -237,7 +237,9 @@ class Exchange(Asking):
         """Called once per read, when the parser has seen all of it."""
         link, phase = self._link, self._phase
         assert link is not None
-        if phase == PLAIN:
+        if phase == EVENTS:
+            self._relay_events(link)
+        elif phase == PLAIN:
             self._relay_plain(link, b"")
         elif phase == HELD:
             self._relay_held(link)
@@ -476,7 +478,7 @@ class Exchange(Asking):
             self._failed(Failure.CONNECT)
         elif phase in (ASKED, HELD):
             self._failed(Failure.NO_ANSWER)
-        elif phase in (EVENTS, PLAIN):
+        elif phase == PLAIN or (phase == EVENTS and self._stalls()):
             self._cut(Failure.STALLED)
 
     def client_paused(self) -> None:
@@ -486,11 +488,11 @@ class Exchange(Asking):
     def client_resumed(self) -> None:
         if self._link is not None and not self._link.transport.is_closing():
             self._link.transport.resume_reading()
-        self._client.deadline = (
-            self._until
-            if self._phase == PLAIN and not self._stream
-            else clock.monotonic() + self._chunk_s
-        )
+        if self._phase == EVENTS:
+            self._moved()
+        else:
+            wait_s = self._chunk_s
+            self._deadline(clock.monotonic() + wait_s if self._stream else self._until)
 
     def _end(self, outcome: Outcome, failure: Failure | None, now: float = 0.0) -> None:
         """Once, on every path: what was taken comes back."""

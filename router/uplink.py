@@ -17,6 +17,7 @@ import httptools
 from router.framing import Framing, of_upstream
 from router.head import AnswerHead, Known, MalformedError, read_answer
 from router.seam import Upstream
+from router.stream import Stream
 
 #: More interim answers than any server has a reason for.
 _INTERIM_MAX = 8
@@ -72,8 +73,8 @@ class Uplink(asyncio.Protocol):
         #: What came of the body and was not taken yet. The parser appends to this very list.
         self.parts: list[bytes] = []
         self.on_body = self.parts.append
-        #: Called instead of the owner's `upstream_received` once a stream runs.
-        self.streaming: Callable[[Uplink], None] | None = None
+        #: Once an event stream runs: it takes most reads, the owner the rest.
+        self.stream: Stream | None = None
         self.ended = False
         self._method = "GET"
         #: Any byte of answer arrived.
@@ -119,15 +120,17 @@ class Uplink(asyncio.Protocol):
         self._pool.open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.streaming is not None:
+        stream = self.stream
+        if stream is not None:
             # Of most reads there are many per answer: the shortest way for them.
             try:
                 self._feed(data)
             except httptools.HttpParserError as error:
                 self.error = self.error or str(error)
-            if self.complete and self.keep and not self._ended_exactly(data):
-                self.keep = False
-            self.streaming(self)
+            if self.complete or self.error is not None or not stream.pass_on():
+                if self.keep and not self._ended_exactly(data):
+                    self.keep = False
+                self.owner.upstream_received()  # type: ignore[union-attr]
             return
         owner = self.owner
         if self.tunnel is not None:
@@ -224,7 +227,7 @@ class Uplink(asyncio.Protocol):
         self._pool.forget(self)
         self._pool.open.discard(self)
         tunnel, owner = self.tunnel, self.owner
-        self.owner = self.tunnel = self.streaming = None
+        self.owner = self.tunnel = self.stream = None
         if tunnel is not None:
             tunnel.upstream_lost()
         elif owner is not None:
@@ -294,7 +297,7 @@ class Uplink(asyncio.Protocol):
 
     def done(self, now: float) -> None:
         """The answer was taken: back into the pool, or closed."""
-        self.owner = self.streaming = None
+        self.owner = self.stream = None
         if (
             self.complete
             and self.keep
@@ -311,7 +314,7 @@ class Uplink(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close at once; nothing more is heard of it."""
-        self.owner = self.tunnel = self.streaming = None
+        self.owner = self.tunnel = self.stream = None
         self.parts.clear()
         if not self.transport.is_closing():
             self.transport.abort()
