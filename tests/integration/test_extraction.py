@@ -1,8 +1,7 @@
 """Extraction, 6, and what the aggregate of models holds: through a real router."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.support.fleet import Fleet, Part, ask, chat
 from tests.support.load import many
 from tests.support.mock import ProcessMock, start_mock
+from tests.support.until import until
 
 pytestmark = pytest.mark.real
 
@@ -46,11 +46,31 @@ class Setup:
     async def post(self, path: str, body: object, **headers: str) -> tuple[int, Any]:
         return await asyncio.to_thread(ask, self.router.url + path, body, headers)
 
+    async def leave(self) -> None:
+        """Nothing is registered any more, and the router knows."""
+        for one in self.registry.get("/services")["services"]:
+            await asyncio.to_thread(
+                ask, f"{self.registry.url}/services/{one['name']}", method="DELETE"
+            )
+        for engine in self.engines.values():
+            await asyncio.to_thread(engine.process.stop)
+        await until(lambda: not self.router.get("/services?type=any")["services"])
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("extraction")) as fleet:
+        fleet.registry()
+        fleet.router()
+        yield fleet
+
 
 @pytest.fixture
-async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
-    with Fleet(tmp_path) as fleet:
-        yield Setup(fleet, fleet.registry(), fleet.router())
+async def setup(fleet: Fleet) -> AsyncIterator[Setup]:
+    """The same registry and router for every test, with nothing registered."""
+    one = Setup(fleet, fleet.parts["registry"], fleet.parts["router"])
+    yield one
+    await one.leave()
 
 
 async def test_the_model_is_read_from_a_post_body(setup: Setup) -> None:
@@ -166,6 +186,7 @@ async def test_counts_move_by_one_and_response_time_is_tracked(setup: Setup) -> 
         return found
 
     assert (service()["request_count"], service()["response_time"]) == (0, 0)
+    before = setup.router.get("/stats")
     status, _ = await setup.post("/v1/chat/completions", chat("m"))
     assert status == 200
     after = service()
@@ -173,7 +194,8 @@ async def test_counts_move_by_one_and_response_time_is_tracked(setup: Setup) -> 
     assert after["error_count"] == 0
     assert after["response_time"] > 0
     stats = setup.router.get("/stats")
-    assert stats["total_requests"] == stats["successful_requests"] == 1
+    assert stats["total_requests"] == before["total_requests"] + 1
+    assert stats["successful_requests"] == before["successful_requests"] + 1
 
 
 async def test_get_and_post_are_forwarded_with_query_and_status(setup: Setup) -> None:
