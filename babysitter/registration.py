@@ -5,6 +5,7 @@
     record changed  ──▶ PUT      409 name or address conflict ──▶ once more, then told, then slowly
     status changed  ──▶ beat at once          otherwise ──▶ beat every beat_s
     no longer wanted ──▶ DELETE  no answer ──▶ again after 0.2 s, 0.4, … one beat at most
+    PUT refused      ──▶ told, then slowly; what was last accepted goes on to be beaten
 
 A POST without an answer may have arrived: what is then no longer wanted is removed all the same.
 Nothing here knows whether the engine is well: `want` says what the record should be.
@@ -73,6 +74,8 @@ class Book:
     _sent: Registration | None = field(default=None)
     #: (name, instance_id) of a POST whose answer never came: the registry may know it
     _unsure: tuple[str, str | None] | None = None
+    #: (the record of a refused PUT, when it is tried again)
+    _kept_out: tuple[Registration, float] | None = None
 
     @property
     def registered(self) -> bool:
@@ -119,11 +122,19 @@ class Book:
             return Remove(known.name, known.instance_id) if known else None
         if known is None or known.instance_id != wanted.instance_id:
             return Register(wanted)
-        if structs.replace(known, status=wanted.status) != wanted:
+        if not _same(known, wanted) and not self._waits(wanted, now):
             return Update(wanted)
         return SendBeat(
             wanted.name,
             Beat(status=wanted.status, instance_id=wanted.instance_id, load=self.load),
+        )
+
+    def _waits(self, wanted: Registration, now: float) -> bool:
+        """Whether `wanted` was refused a while ago, and its next trial is not due."""
+        return (
+            self._kept_out is not None
+            and now < self._kept_out[1]
+            and _same(self._kept_out[0], wanted)
         )
 
     def answered(self, request: Request, answer: Answer, now: float, fresh_id: str) -> None:
@@ -144,6 +155,11 @@ class Book:
         else:
             self.conflict = f"the registry refuses it: {answer.status} {answer.text}".strip()
             self._next_at = now + REFUSED_RETRY_S
+            if isinstance(request, Update):  # its lease needs a beat all the same
+                self._kept_out = (request.body, now + REFUSED_RETRY_S)
+                self._next_at = 0.0
+            elif isinstance(request, SendBeat):
+                self._next_at = now + self.beat_s
 
     def _accepted(self, request: Request, answer: Answer, now: float) -> None:
         if isinstance(request, Remove):
@@ -152,10 +168,20 @@ class Book:
         if isinstance(request, Register):
             self._unsure = None
             self.beat_s = answer.beat_s or BEAT_S_DEFAULT
-        self.known = self._sent
-        self.conflict = None
+        if isinstance(request, SendBeat) and self.known is not None:
+            self.known = structs.replace(
+                self.known, status=request.body.status or self.known.status
+            )
+        else:
+            self.known = self._sent
+        told = self.known == self.wanted
+        if self.wanted is not None and self._waits(self.wanted, now):
+            told = self.known is not None and self.known.status == self.wanted.status
+        else:
+            self._kept_out = None
+            self.conflict = None
         self._conflicts = 0
-        self._next_at = now + self.beat_s if self.known == self.wanted else 0.0
+        self._next_at = now + self.beat_s if told else 0.0
 
     def _forget(self, request: Remove) -> None:
         if self._unsure == (request.name, request.instance_id):
@@ -191,3 +217,8 @@ class Book:
         wait_s = min(self.beat_s, RETRY_FIRST_S * 2.0 ** min(self._tries, 10))
         self._tries += 1
         self._next_at = now + wait_s * (1.0 - 0.25 * dice)
+
+
+def _same(one: Registration, other: Registration) -> bool:
+    """Whether they differ in their status at most."""
+    return structs.replace(one, status=other.status) == other

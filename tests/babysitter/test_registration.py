@@ -255,3 +255,47 @@ def test_whatever_happens_it_ends_well_once_the_registry_answers_well(
         assert known is not None
         assert structs.replace(known, instance_id=wanted.instance_id) == wanted
         assert play.book.conflict is None
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_beats_go_on_while_a_changed_record_is_refused(play: Play, status: int) -> None:
+    play.known()
+    too_large = record(models=["m" * 100])
+    play.want(too_large)
+    assert play.step(Answer(status, text="too large")) == Update(too_large)
+    assert play.book.conflict == f"the registry refuses it: {status} too large"
+    beat = SendBeat("x", Beat(status="running", instance_id="a"))
+    for after_s in (0.0, 5.0, 5.0):
+        assert play.step(after_s=after_s) == beat
+        assert play.next() is None
+    assert play.book.registered and play.book.conflict  # a beat taken is no record taken
+    assert play.step(after_s=5.0) == Update(too_large)  # the registry may take more by now
+    assert play.book.conflict is None and play.book.done
+
+
+def test_its_state_is_told_while_its_record_is_refused(play: Play) -> None:
+    play.known()
+    play.want(record(models=["m"]))
+    play.step(Answer(413))
+    play.step()
+    play.want(record(models=["m"], status="backoff"))
+    assert play.step() == SendBeat("x", Beat(status="backoff", instance_id="a"))
+    assert play.next() is None
+
+
+def test_a_record_that_is_changed_again_is_put_at_once(play: Play) -> None:
+    play.known()
+    play.want(record(models=["m"] * 2))
+    play.step(Answer(413))
+    play.step()
+    play.want(record(models=["m"]))
+    assert play.step() == Update(record(models=["m"]))
+    assert play.book.conflict is None
+    assert play.book.done
+
+
+def test_a_refused_beat_is_sent_again_with_the_next(play: Play) -> None:
+    play.known()
+    play.step(Answer(400, text="no"), after_s=5.0)
+    assert play.next(4.9) is None
+    assert isinstance(play.next(0.2), SendBeat)
