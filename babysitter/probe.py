@@ -9,6 +9,7 @@ from babysitter import stall
 from babysitter.kinds import Probe
 from babysitter.models import Model
 from common.address import http_url, is_any
+from common.http import why_failed
 
 #: A probe that takes longer is a bad answer; an engine busy with a prompt may be slow, not silent.
 TIMEOUT_S = 5.0
@@ -119,10 +120,4 @@ class Prober:
         except TimeoutError:
             return f"no answer on {path} within {TIMEOUT_S:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as why:
-            return f"no answer on {path}: {_short(why)}"
-
-
-def _short(why: Exception) -> str:
-    if isinstance(why, aiohttp.ClientConnectorError):
-        return "connection refused" if why.errno == 111 else why.strerror or "cannot connect"
-    return str(why)[:120] or type(why).__name__
+            return f"no answer on {path}: {why_failed(why)}"

@@ -12,6 +12,7 @@ from babysitter import registration
 from babysitter.registration import Answer, Book
 from common import logs, tasks
 from common.clock import monotonic
+from common.http import why_failed
 from common.wire.registry import Registered, Registration, RegistryError
 
 _log = logs.get("registration")
@@ -41,7 +42,7 @@ class RegistryClient:
             try:
                 answer = await self._send(self._urls[index], request)
             except (aiohttp.ClientError, TimeoutError, OSError) as why:
-                trouble = f"{self._urls[index]}: {str(why) or type(why).__name__}"
+                trouble = f"{self._urls[index]}: {why_failed(why)}"
                 continue
             if answer.status >= 500:
                 trouble = f"{self._urls[index]}: {answer.status} {answer.text}"

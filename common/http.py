@@ -7,6 +7,8 @@ async with client(token=token) as http    timeouts set, no proxy, no cookies
 """
 
 import asyncio
+import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -272,3 +274,24 @@ def client(
         json_serialize=lambda value: _encoder.encode(value).decode(),
         trust_env=False,
     )
+
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+
+def why_failed(error: BaseException) -> str:
+    """Why a call of a `client` failed: "connection refused", in words without inner detail."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the host's name is unknown"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        inner = error.os_error
+        found = _ERRNO.search(str(inner))  # a name of several addresses: one errno in the text
+        number = inner.errno or (int(found[1]) if found else 0)
+        return os.strerror(number).lower() if number else "cannot connect"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed without an answer"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error)[:120] or type(error).__name__

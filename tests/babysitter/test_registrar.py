@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from babysitter.registrar import Registrar, RegistryClient
 from babysitter.registration import Register, SendBeat
@@ -149,3 +150,11 @@ async def test_an_end_waits_once_and_shortly_for_a_registry_that_does_not_answer
         assert monotonic() - began < 0.1, "the second wait is over at once"
         await registrar.close()
         assert registry.heard[-1] == "DELETE /services/x"
+
+
+async def test_a_registry_that_is_away_is_told_in_plain_words() -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    async with client() as http:
+        with capture_logs() as said:
+            assert await RegistryClient(http, [nowhere]).send(BEAT) is None
+    assert [one["why"] for one in said] == [f"{nowhere}: connection refused"]

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from common import http, listen, logs
 from common.address import Address
 from common.http import HttpError, Server
+from tests.support.ports import free_port
 from tests.support.until import until
 
 TOKEN = "correct-horse-battery"
@@ -479,3 +480,15 @@ async def test_a_session_takes_no_proxy_and_keeps_no_cookies(
         async with client.get(f"{server.url}/health") as answer:
             assert answer.status == 200
         assert isinstance(client.cookie_jar, aiohttp.DummyCookieJar)
+
+
+async def test_a_call_that_failed_is_told_without_inner_detail() -> None:
+    async with http.client() as session:
+        with pytest.raises(aiohttp.ClientError) as refused:
+            await session.get(f"http://127.0.0.1:{free_port()}/")
+    assert http.why_failed(refused.value) == "connection refused"
+    assert http.why_failed(TimeoutError()) == "no answer in time"
+    assert http.why_failed(OSError(104, "x")) == "connection reset by peer"
+    both = OSError("Multiple exceptions: [Errno 111] ('::1', 1), [Errno 111] ('127.0.0.1', 1)")
+    assert http.why_failed(aiohttp.ClientConnectorError(None, both)) == "connection refused"  # type: ignore[arg-type]
+    assert http.why_failed(ValueError()) == "ValueError"
