@@ -39,6 +39,8 @@ class Ending:
     code: int | None = None
     signal: str | None = None
     log: tuple[str, ...] = ()
+    #: Another start could only end the same way.
+    hopeless: bool = False
 
 
 def of_exit(

@@ -5,6 +5,7 @@
     READY ──no token for too long──▶ STOPPING          READY ──no answer for too long──▶ STARTING
     STARTING, READY ──exited──▶ BACKOFF ──waited──▶ STARTING
                             └──▶ FATAL after too many (start and restart still work)
+    STARTING ──hopeless──▶ FATAL
     STOPPING ──exited──▶ STOPPED, STARTING or BACKOFF, whatever it was stopped for
 
 An exit is always a failure unless somebody asked for it, exit code 0 included. Nothing is ever
@@ -206,7 +207,11 @@ class Lifecycle:
 
     def _failed(self, ending: Ending, now: float, dice: float) -> None:
         self.last = ending
-        verdict = self.restarts.after_failure(now, self._ready_since, dice)
+        verdict = (
+            GiveUp(ending.text)
+            if ending.hopeless
+            else self.restarts.after_failure(now, self._ready_since, dice)
+        )
         self._ready_since = None
         if not self.wanted:
             self._become(State.STOPPED, now)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
-from babysitter import actions, events, logtail, ports, shim_client, store
+from babysitter import absent, actions, events, logtail, ports, shim_client, store
 from babysitter import models as model_lists
 from babysitter.cause import LOG_LINES_KEPT, Cause, Ending, of_exit
 from babysitter.kinds import KINDS
@@ -316,6 +316,10 @@ class Supervisor:
             if holder is not None:
                 text = f"port {given.port} is taken by {holder}"
                 return events.NotLaunched(Ending(Cause.PORT_TAKEN, text))
+            run, env = self._run, self._place.env
+            missing = await asyncio.to_thread(absent.look, self.settings.kind, given, run, env)
+            if missing is not None:
+                return events.NotLaunched(missing)
         spec = EngineSpec(
             engine=self.name,
             instance_id=uuid.uuid4().hex,

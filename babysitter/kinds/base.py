@@ -94,10 +94,25 @@ def needs_model(given: Given) -> Missing | None:
     return Missing("model", "names no model to load", 'model = "/models/…"')
 
 
+def model_at(given: Given) -> str | None:
+    """The model's place on this machine's disk; None for an id of a hub."""
+    return given.model if given.model and given.model.startswith("/") else None
+
+
+def no_model(given: Given) -> str | None:
+    """For kinds whose `model` is a name, or is read by nobody."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
+    """`program_fix`: the line that settles a program that is not there. `model_at`: the file or
+    folder that its engine reads the model from."""
+
     plan: Callable[[Given], Run]
     missing: Callable[[Given], Missing | None] = needs_model
+    program_fix: str = 'bin = "/path/to/python"'
+    model_at: Callable[[Given], str | None] = model_at
 
 
 def is_path(model: str) -> bool:

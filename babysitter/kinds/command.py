@@ -3,7 +3,7 @@
 `{host}`, `{port}` and `{model}` in the list are filled in; other braces stay as they are.
 """
 
-from babysitter.kinds.base import Given, Kind, Missing, Probe, Run
+from babysitter.kinds.base import Given, Kind, Missing, Probe, Run, no_model
 
 
 def plan(given: Given) -> Run:
@@ -31,4 +31,4 @@ def missing(given: Given) -> Missing | None:
     return Missing("command", "says nothing to run", 'command = ["server", "--port", "{port}"]')
 
 
-KIND = Kind(plan, missing)
+KIND = Kind(plan, missing, program_fix='command = ["/path/to/program", "…"]', model_at=no_model)

@@ -4,7 +4,7 @@ FILE (`config_file`) says which models and devices. It prints `start service at 
 counts is that its socket listens and that it answers.
 """
 
-from babysitter.kinds.base import Given, Kind, Missing, Probe, Run
+from babysitter.kinds.base import Given, Kind, Missing, Probe, Run, no_model
 
 
 def plan(given: Given) -> Run:
@@ -28,4 +28,4 @@ def missing(given: Given) -> Missing | None:
     return Missing("config_file", "names no service file for xtask", fix)
 
 
-KIND = Kind(plan, missing)
+KIND = Kind(plan, missing, program_fix='bin = "/path/to/xtask"', model_at=no_model)

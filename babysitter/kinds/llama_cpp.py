@@ -28,4 +28,17 @@ def plan(given: Given) -> Run:
     )
 
 
-KIND = Kind(plan)
+def model_at(given: Given) -> str | None:
+    """A model that it fetches by itself need not be there yet."""
+    fetched = has_flag(given.args, "--hf-repo", "-hf", "-hfr", "--model-url", "-mu")
+    return None if fetched else given.model
+
+
+KIND = Kind(
+    plan,
+    program_fix=(
+        'bin = "/path/to/llama-server"'
+        ', or  kind = "xllamacpp"  for the server of the PyPI wheel (pip install xllamacpp)'
+    ),
+    model_at=model_at,
+)

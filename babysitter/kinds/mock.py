@@ -1,6 +1,6 @@
 """`mock`: our own engine without a model, with faults on demand (docs/mock-engine.md). Pure."""
 
-from babysitter.kinds.base import Given, Kind, Missing, Probe, Progress, Run
+from babysitter.kinds.base import Given, Kind, Missing, Probe, Progress, Run, no_model
 
 PROGRESS = Progress(
     path="/metrics",
@@ -28,4 +28,4 @@ def missing(given: Given) -> Missing | None:
     return None
 
 
-KIND = Kind(plan, missing)
+KIND = Kind(plan, missing, model_at=no_model)

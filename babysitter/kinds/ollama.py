@@ -4,7 +4,7 @@ It serves whatever models it has pulled and loads each on demand; with none pull
 and then the config's names are taken.
 """
 
-from babysitter.kinds.base import Given, Kind, Missing, Probe, Run
+from babysitter.kinds.base import Given, Kind, Missing, Probe, Run, no_model
 
 
 def plan(given: Given) -> Run:
@@ -21,4 +21,4 @@ def missing(given: Given) -> Missing | None:
     return None
 
 
-KIND = Kind(plan, missing)
+KIND = Kind(plan, missing, program_fix='bin = "/path/to/ollama"', model_at=no_model)

@@ -28,4 +28,4 @@ def plan(given: Given) -> Run:
     )
 
 
-KIND = Kind(plan)
+KIND = Kind(plan, program_fix='bin = "/path/to/venv/bin/vllm"')

@@ -22,4 +22,4 @@ def plan(given: Given) -> Run:
     )
 
 
-KIND = Kind(plan)
+KIND = Kind(plan, model_at=lambda given: given.model)

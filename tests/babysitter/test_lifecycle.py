@@ -274,3 +274,12 @@ def test_orders_given_twice_are_given_once(play: Play) -> None:
     assert play(StartAsked()) == []
     play(StopAsked())
     assert play(StopAsked()) == []
+
+
+def test_what_no_restart_can_mend_is_given_up_at_once() -> None:
+    play = Play()
+    play(StartAsked())
+    play(NotLaunched(Ending(Cause.NOT_STARTED, '"vllm" is not on PATH', hopeless=True)))
+    assert play.state is State.FATAL
+    assert play.machine.given_up == '"vllm" is not on PATH'
+    assert Launch() in play(StartAsked())

@@ -47,13 +47,17 @@ def test_every_kind_that_cannot_be_had_here_by_a_standin_of_its_command_line(fle
     (scripts / "launch_server.py").touch()
     service = fleet.folder / "service.toml"
     service.touch()
+    models = fleet.folder / "models"
+    models.mkdir()
+    for model in ("Big", "Lang", "q4.gguf", "9g"):
+        (models / model).touch()
     part = fleet.babysitter(
         "sitter",
         [
-            engine(fleet, "vllm", model="/models/Big", args=["--max-model-len", "4096"]),
-            engine(fleet, "sglang", model="/models/Lang", models=["lang"]),
-            engine(fleet, "llama_cpp", model="/models/q4.gguf", env={"STANDIN_LOADING": "3"}),
-            engine(fleet, "infinilm", model="/models/9g", work_dir=str(scripts)),
+            engine(fleet, "vllm", model=f"{models}/Big", args=["--max-model-len", "4096"]),
+            engine(fleet, "sglang", model=f"{models}/Lang", models=["lang"]),
+            engine(fleet, "llama_cpp", model=f"{models}/q4.gguf", env={"STANDIN_LOADING": "3"}),
+            engine(fleet, "infinilm", model=f"{models}/9g", work_dir=str(scripts)),
             engine(fleet, "infinilm_rust", config_file=str(service)),
             engine(fleet, "ollama", models=["pulled-later"]),
         ],
