@@ -60,9 +60,41 @@ def _check_top(config: Config, document: Document) -> Iterator[Problem]:
             address.parse(config.listen, PORT_FIRST)
         except ValueError as why:
             yield document.problem(("listen",), str(why), fix='listen = "127.0.0.1:8101"')
+        else:
+            yield from _check_listen(config, document)
     for path, text in ((("name",), config.name), (("host", "name"), config.host.name)):
         if text is not None and not is_name(text):
             yield document.problem(path, why_not_a_name(text), fix=f'{path[-1]} = "gpu-03"')
+
+
+def _check_listen(config: Config, document: Document) -> Iterator[Problem]:
+    """Its address goes into every record: `creche logs` and `creche engine` go by it."""
+    where = own_address(config, "127.0.0.1")
+    remote = _elsewhere(config)
+    if remote is None or not address.is_loopback(where.host):
+        return
+    yield document.problem(
+        ("listen",),
+        f"the babysitter listens on {where.host} but the registry is on {remote}",
+        severity="warning",
+        effect=(
+            "Engines serve all the same, but their babysitter_url leads nowhere from other hosts:\n"
+            "creche logs and creche engine work on this host only."
+        ),
+        fix="take the line out: it then listens where the registry and routers reach this host",
+    )
+
+
+def _elsewhere(config: Config) -> str | None:
+    """The host of a registry that is not on this machine, as far as its address tells."""
+    for url in config.registries:
+        try:
+            host = address.parse_http_url(url).host
+        except ValueError:
+            continue
+        if not address.is_loopback(host):
+            return host
+    return None
 
 
 def _check_later(config: Config, document: Document) -> Iterator[Problem]:

@@ -281,3 +281,19 @@ def test_the_shipped_file_is_good_and_names_every_key() -> None:
     for struct in (Config, configs.Host, configs.EngineConfig):
         for key in struct.__struct_fields__:
             assert key in text, f"configs/babysitter.toml does not show {key}"
+
+
+def test_a_loopback_port_of_its_own_is_warned_of_where_the_registry_is_elsewhere() -> None:
+    there = 'registries = ["http://10.0.0.10:18000"]\n'
+    assert said('listen = "127.0.0.1:8101"\n' + there + MINIMAL) == textwrap.dedent(
+        """\
+        warning: the babysitter listens on 127.0.0.1 but the registry is on 10.0.0.10
+          babysitter.toml:1:10   listen = "127.0.0.1:8101"
+                                          ^^^^^^^^^^^^^^^^
+          Engines serve all the same, but their babysitter_url leads nowhere from other hosts:
+          creche logs and creche engine work on this host only.
+          fix: take the line out: it then listens where the registry and routers reach this host"""
+    )
+    read('listen = "127.0.0.1:8101"\n' + MINIMAL)
+    read('listen = "10.0.0.21:8101"\n' + there + MINIMAL)
+    read(there + MINIMAL)
