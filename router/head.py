@@ -231,6 +231,8 @@ def read_request(
                 raise _bad("Content-Length is malformed or given twice")
             head.content_length = int(value)
         elif code == _TYPE:
+            if head.content_type and head.content_type != value.decode("latin-1"):
+                raise _bad("two Content-Type headers that differ")
             head.content_type = value.decode("latin-1")
             lines.append(name + b": " + value)
         elif code == _CONNECTION:
@@ -480,6 +482,6 @@ def retry_after_s(value: bytes | None, unix_s: float) -> float | None:
         return float(value[:9])
     try:
         moment = parsedate_to_datetime(value.decode("latin-1"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(moment.timestamp() - unix_s, 0.0)

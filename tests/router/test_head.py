@@ -277,3 +277,15 @@ def test_a_known_head_without_a_length() -> None:
     known = Known(b"GET / HTTP/1.1\r\nX: y\r\n\r\n")
     assert known.match(b"GET / HTTP/1.1\r\nX: y\r\n\r\nGET") == (None, 24)
     assert known.match(b"GET / HTTP/1.1\r\nX: y\r\nContent-Length: 1\r\n\r\n") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+        b"Mon, 99999999999999999999999 Jan 2026 00:00:00 GMT",
+        b"1 Jan 99999999999 0:0:0",
+    ],
+)
+def test_a_retry_after_beyond_every_calendar_says_nothing(value: bytes) -> None:
+    assert retry_after_s(value, 0.0) is None
