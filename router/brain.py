@@ -88,11 +88,13 @@ class Brain:
         state.requests.count += 1
         return Plan(self, ask, envelope, capability, key, state)
 
-    def refused(self, id: str, status: int, started: float, now: float) -> None:
+    def refused(self, id: str, problem: Problem, started: float, now: float) -> None:
         """Count and log a request that ended before `begin` could take it in."""
         ask = Ask(id, "", "", _NOWHERE, {}, EMPTY, "", 0, started)
         self._no_model.in_flight += 1
-        Plan(self, ask, EMPTY, None, None, self._no_model).ended(End(Outcome.REFUSED, status, now))
+        plan = Plan(self, ask, EMPTY, None, None, self._no_model)
+        plan.problem = problem
+        plan.ended(End(Outcome.REFUSED, problem.status, now))
 
     def pick(self, plan: Plan, now: float) -> Node | None:
         """The upstream that `plan` should ask now. None: there is none at all."""

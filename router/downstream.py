@@ -18,7 +18,7 @@ from router import errors
 from router.errors import Problem, invalid
 from router.head import Head, status_line
 from router.inbound import BODY_LATE, HEAD_LATE, NEVER, Inbound, Incoming
-from router.route import Family, Kind
+from router.route import Kind
 
 if TYPE_CHECKING:
     from router.gateway import Exchange
@@ -164,10 +164,16 @@ class Client(Inbound):
     # --- refusing -------------------------------------------------------------------------------
 
     def _write_refusal(self, problem: Problem) -> None:
-        family = Family.CHAT
-        body = errors.body(problem, family, plain=self.state.plain_errors)
+        id_ = self._refused_id
+        body = errors.body(
+            problem,
+            self._refused_family,
+            plain=self.state.plain_errors,
+            request_id=id_.decode("latin-1"),
+        )
         if not self.transport.is_closing():
-            self.transport.write(problem_head(problem, len(body), b"", True) + body)
+            id_line = b"x-request-id: %b\r\n" % id_
+            self.transport.write(problem_head(problem, len(body), id_line, True) + body)
         self.linger()
 
     def linger(self) -> None:
@@ -236,12 +242,18 @@ class Client(Inbound):
         head = incoming.head
         incoming.body.release()
         self.closing = head.wants_close or self.state.draining
-        body = errors.body(problem, incoming.route.family, plain=self.state.plain_errors)
+        id_ = self.state.refused(problem, incoming.started, head.id)
+        body = errors.body(
+            problem,
+            incoming.route.family,
+            plain=self.state.plain_errors,
+            request_id=id_.decode("latin-1"),
+        )
+        id_line = b"x-request-id: %b\r\n" % id_
         self.transport.write(
-            problem_head(problem, len(body), b"", self.closing, head.http10)
+            problem_head(problem, len(body), id_line, self.closing, head.http10)
             + (b"" if head.method == "HEAD" else body)
         )
-        self.state.refused(problem.status, incoming.started)
         self.answered(self.state.now())
 
     def answered(self, now: float) -> None:
@@ -249,7 +261,8 @@ class Client(Inbound):
         self.current = None
         if self.closed:
             return
-        if self.closing or (self.state.draining and not self._queue):
+        last = not self._queue and (self.state.draining or (self.eof and not self._pending))
+        if self.closing or last:
             self.closing = True
             self.linger()
             return
@@ -318,10 +331,11 @@ class Client(Inbound):
 
     def shut_down(self) -> None:
         """The drain time is over."""
-        if self.current is not None:
-            self.current.shut_down()
-        elif self.tunnel is not None:
+        if self.tunnel is not None:
+            # Its exchange is current still, but speaks HTTP no more.
             self.tunnel.close()
+        elif self.current is not None:
+            self.current.shut_down()
         self.transport.close()
 
     @property

@@ -383,7 +383,7 @@ class Exchange(Asking):
     def _refuse(self, problem: Problem) -> None:
         """Before there was a ticket."""
         now = clock.monotonic()
-        self._gateway.desk.refused(self._id.decode("latin-1"), problem.status, self._started, now)
+        self._gateway.desk.refused(self._id.decode("latin-1"), problem, self._started, now)
         self._answer(problem)
         self._end(Outcome.REFUSED, None)
 

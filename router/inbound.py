@@ -16,7 +16,7 @@ import httptools
 from router.body import Body, FullError, TooLargeError
 from router.errors import Problem, RequestError, invalid
 from router.head import Head, Headers, Known, read_request
-from router.route import Route, resolve
+from router.route import Family, Route, resolve
 
 if TYPE_CHECKING:
     from router.server import Relay
@@ -82,6 +82,9 @@ class Inbound(asyncio.Protocol):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._refusal: Problem | None = None
+        #: Of the request that was refused: what it is answered with, and in whose dialect.
+        self._refused_id = b""
+        self._refused_family = Family.CHAT
         #: The last head that may come again, and the request it began.
         self._known: tuple[Known, Incoming] | None = None
         #: The parser stands between two requests.
@@ -338,7 +341,8 @@ class Inbound(asyncio.Protocol):
         self._continue = False
         self.deadline = NEVER
         if incoming is None:
-            self.state.refused(problem.status, self.state.now())
+            self._refused_id = self.state.refused(problem, self.state.now(), None)
         else:
             incoming.body.release()
-            self.state.refused(problem.status, incoming.started)
+            self._refused_family = incoming.route.family
+            self._refused_id = self.state.refused(problem, incoming.started, incoming.head.id)

@@ -190,7 +190,7 @@ class Desk(Protocol):
         """Take a request in. Raises RequestError; then nothing was taken or counted."""
         ...
 
-    def refused(self, id: str, status: int, started: float, now: float) -> None:
+    def refused(self, id: str, problem: Problem, started: float, now: float) -> None:
         """Count and log a request that ended before `begin` could take it in."""
         ...
 

@@ -17,7 +17,7 @@ from common.tasks import cancel, spawn
 from router.body import Bodies
 from router.config import Config
 from router.downstream import Client
-from router.errors import invalid
+from router.errors import Problem, invalid
 from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
 from router.inbound import Incoming
@@ -121,10 +121,11 @@ class Relay:
         if self._quiet is not None:
             self.client_gone()
 
-    def refused(self, status: int, started: float) -> None:
-        """A request that never became an exchange ended with this status."""
-        id_ = self._ids.next(clock.wall()).decode("latin-1")
-        self._desk.refused(id_, status, started, self.now())
+    def refused(self, problem: Problem, started: float, id_: bytes | None) -> bytes:
+        """A request that never became an exchange ended with this. Its id: the client's, or new."""
+        id_ = id_ or self._ids.next(clock.wall())
+        self._desk.refused(id_.decode("latin-1"), problem, started, self.now())
+        return id_
 
     def hand_over(self, client: Client, incoming: Incoming, rest: bytes) -> None:
         body = incoming.body

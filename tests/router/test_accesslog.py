@@ -6,6 +6,7 @@ import pytest
 
 from router import accesslog
 from router.accesslog import AccessLog, Pipe, console, line
+from router.errors import invalid
 from router.outcome import Failure, Outcome
 from router.plan import Plan
 from router.seam import End
@@ -70,6 +71,17 @@ def test_why_it_went_wrong_is_said() -> None:
     refused.next(0.0)
     assert line(refused, ended(Outcome.REFUSED, 503), "t").error == "model_not_found"
     assert line(plan(), ended(), "t").error is None
+
+
+def test_a_request_refused_at_the_door_says_why() -> None:
+    lines: list[bytes] = []
+    log = AccessLog(lambda data: lines.append(bytes(data)))
+    found = brain()
+    found.log = log.append
+    found.refused("id", invalid("too large", status=413), 0.0, 1.0)
+    log.flush()
+    said = json.loads(lines[0])
+    assert (said["status"], said["error"]) == (413, "invalid_request")
 
 
 def test_a_model_cannot_break_the_line() -> None:

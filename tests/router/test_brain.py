@@ -107,8 +107,8 @@ def test_each_end_counts_once_in_its_place() -> None:
         plan = begin(found, "m")
         plan.next(0.0)
         plan.ended(end(outcome, status))
-    found.refused("id", 400, 0.0, 1.0)
-    found.refused("id", 503, 0.0, 1.0)
+    found.refused("id", Problem(400, "no"), 0.0, 1.0)
+    found.refused("id", Problem(503, "no"), 0.0, 1.0)
     summed = totals(found.states())
     assert (summed.successful, summed.client_errors, summed.cancelled) == (1, 2, 1)
     assert summed.failed == 4

@@ -1010,3 +1010,37 @@ async def test_what_outlasts_the_drain_is_told() -> None:
         await rig.relay.close()
         assert b"error" in await client.rest()
         await client.close()
+
+
+async def test_a_tunnel_that_outlasts_the_drain_gets_no_http() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+        )
+        await talk.left()
+
+    async with serving(script) as rig:
+        client = await rig.client()
+        client.send(
+            "/v1/realtime?model=m",
+            b"",
+            b"Connection: Upgrade",
+            b"Upgrade: websocket",
+            method=b"GET",
+        )
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        await rig.relay.close()
+        assert await client.rest() == b""
+        assert rig.outcomes == [Outcome.OK]
+        await client.close()
+
+
+async def test_a_half_closed_client_gets_all_its_answers_and_then_the_close() -> None:
+    async with serving(always(OK), half_close="answer") as rig:
+        client = await rig.client()
+        for _ in range(3):
+            client.send("/v1/chat/completions", CHAT)
+        client.writer.write_eof()
+        assert (await client.rest()).count(b"HTTP/1.1 200 ") == 3
+        await client.close()

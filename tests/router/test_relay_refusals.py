@@ -364,3 +364,39 @@ def _said(data: bytes, cuts: list[int]) -> tuple[bytes, bool]:
 def test_the_parser_is_the_one_whose_refusals_are_relied_on() -> None:
     """llhttp's lenient modes are off unless asked for: if that ever changes, look at every case."""
     assert httptools.__version__.startswith("0.")
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"), [("/v1/messages", b'"type":"error"'), ("/v1/embeddings", b'"param":')]
+)
+async def test_a_refusal_at_the_door_has_the_requests_id_and_its_routes_shape(
+    path: str, shape: bytes
+) -> None:
+    async with serving(always(OK), limits={"body_bytes_max": 10}) as rig:
+        said = await rig.ask(
+            b"POST %b HTTP/1.1\r\nHost: t\r\nx-request-id: mine\r\ncontent-length: 100\r\n\r\n"
+            % path.encode()
+        )
+        assert said.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\nx-request-id: mine\r\n" in said
+        assert shape in said
+        ((plan, _),) = rig.ends
+        assert plan.id == "mine"
+        assert plan.problem is not None
+
+
+async def test_a_refusal_of_what_is_no_request_has_an_id_too() -> None:
+    async with serving(always(OK)) as rig:
+        said = await rig.ask(b"GET / HTTP/1.1\r\n\r\n")
+        ((plan, _),) = rig.ends
+        assert b"x-request-id: %b\r\n" % plan.id.encode() in said
+
+
+async def test_two_content_types_that_differ_are_refused() -> None:
+    async with serving(always(OK)) as rig:
+        said = await rig.ask(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+            b"content-type: audio/wav\r\nContent-Length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
+        )
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert not rig.upstreams[0].requests
