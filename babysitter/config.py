@@ -33,6 +33,9 @@ class Shared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stall_s: Seconds | None = None
     #: On a stop or restart, how long requests in flight may go on (default 30; 0: not at all).
     drain_timeout_s: Seconds | None = None
+    #: Kinds that do not tell their load: a connection that said nothing for so long after an answer
+    #: holds up no stop (default 2). More for engines that pause longer in the middle of an answer.
+    drain_idle_s: Positive | None = None
     #: After TERM, how long until KILL (default 10).
     stop_grace_s: Seconds | None = None
     #: Restarts within `restart_window_s` before it is given up, FATAL (default 10).

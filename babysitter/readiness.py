@@ -6,7 +6,7 @@ Never because time passed. What is in the way is told in a sentence, for people 
 import asyncio
 from dataclasses import dataclass, field
 
-from babysitter import events, ports, processes
+from babysitter import events, ports, processes, traffic
 from babysitter.models import Model
 from babysitter.probe import NotReady, Prober
 from babysitter.settings import Settings
@@ -104,8 +104,9 @@ def _unreachable(port: int, elsewhere: Elsewhere) -> str:
     )
 
 
-async def until_drained(prober: Prober, port: int, settle_s: float) -> None:
-    """Until nothing is in flight: by the engine's own count where it tells, else by connections.
+async def until_drained(prober: Prober, settings: Settings, settle_s: float) -> None:
+    """Until nothing is in flight: by the engine's own count where it tells, else by what moves on
+    its connections, else (where the kernel tells neither) by how many are open.
 
     `settle_s`: requests sent before routers heard of it are still on their way.
     """
@@ -116,6 +117,13 @@ async def until_drained(prober: Prober, port: int, settle_s: float) -> None:
         if reading is not None:
             busy = reading.in_flight > 0
         else:
-            busy = await asyncio.to_thread(ports.connections, port) > 0
+            busy = await asyncio.to_thread(_traffic, settings.given.port, settings.drain_idle_s)
         quiet = 0 if busy else quiet + 1
         await asyncio.sleep(0.05)
+
+
+def _traffic(port: int, idle_s: float) -> bool:
+    try:
+        return traffic.busy(traffic.connections(port), idle_s)
+    except OSError:
+        return ports.connections(port) > 0

@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     unresponsive_s: float = 30.0
     stall_s: float = 90.0
     drain_timeout_s: float = 30.0
+    drain_idle_s: float = 2.0
     stop_grace_s: float = 10.0
     max_restarts: int = 10
     restart_window_s: float = 600.0

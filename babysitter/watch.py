@@ -115,5 +115,5 @@ class Watch:
         if self._registrar is not None:
             await self._registrar.settled()
             settle_s = SETTLE_S
-        await readiness.until_drained(self._prober, self._settings.given.port, settle_s)
+        await readiness.until_drained(self._prober, self._settings, settle_s)
         self._post(events.Drained(self._handle.instance_id))

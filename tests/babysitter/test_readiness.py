@@ -1,21 +1,23 @@
 """Whose socket listens, and where: looks at a real listener that stands in for an engine."""
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from babysitter import events, readiness
+from babysitter import events, readiness, traffic
 from babysitter.kinds import Given, Probe
 from babysitter.probe import Prober
 from babysitter.readiness import Elsewhere
 from babysitter.settings import Settings
 from babysitter.shim_client import ShimHandle
 from common.http import client
+from tests.support.fleet import chat
 from tests.support.mock import mock_here
 from tests.support.processes import Processes
 
@@ -89,3 +91,23 @@ async def test_a_stranger_that_answers_well_is_a_stranger(prober: Prober, tmp_pa
             processes.close()
     assert isinstance(seen.event, events.PortFoundTaken)
     assert f"pid {os.getpid()}" in seen.event.text
+
+
+async def test_a_pooled_connection_holds_up_no_stop(prober: Prober) -> None:
+    """Of a kind that does not tell its load, whose client keeps its connection for later."""
+    settings = Settings(
+        given=Given(name="x", host="127.0.0.1", port=0, python="python3"),
+        kind="command",
+        drain_idle_s=0.05,
+    )
+    async with mock_here(models=["m"]) as mock, client() as http:
+        settings = replace(settings, given=replace(settings.given, port=mock.port))
+        pace = {"x-mock-tokens": "2", "x-mock-pace-ms": "25"}
+        url = f"http://127.0.0.1:{mock.port}/v1/chat/completions"
+        async with http.post(url, json=chat("m"), headers=pace) as answer:
+            assert answer.status == 200
+            await answer.read()
+        assert len(traffic.connections(mock.port)) == 1
+        async with asyncio.timeout(5):
+            await readiness.until_drained(prober, settings, 0.0)
+        assert len(traffic.connections(mock.port)) == 1
