@@ -31,7 +31,7 @@ from bench.servers import (
 from tests.support.processes import Processes
 
 OUT = Path(__file__).parent / "out" / "quick.json"
-#: design.md, "Numbers that hold everywhere".
+#: What the relay may cost beside nginx (docs/benchmarks.md).
 BUDGETS = {"json": 2.0, "sse": 1.15}
 UNITS = {"json": "request", "sse": "event"}
 #: More than one engine, so that there is something to choose.

@@ -57,7 +57,7 @@ def table(
 
 
 def status(report: Report, paint: Paint = PLAIN) -> list[str]:
-    """What is broken, who feels it, what next; then the models. As in examples.md."""
+    """What is broken, who feels it, what next; then the models.."""
     lines = [_headline(report, paint)]
     if report.problems:
         lines.append("")

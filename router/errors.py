@@ -41,7 +41,7 @@ def invalid(message: str, *, status: int = 400, param: str | None = None) -> Pro
 
 
 def no_service(model: str | None, *, ever_offered: bool, retry_after_s: int) -> Problem:
-    """Nothing fit to serve. The texts are a contract (behaviour.md, "Choosing by model")."""
+    """Nothing fit to serve. The texts are a contract (docs/api-router.md)."""
     if model is None:
         text = "No healthy services available"
     else:

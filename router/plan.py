@@ -25,7 +25,7 @@ from router.stats import ModelState
 if TYPE_CHECKING:
     from router.brain import Brain
 
-#: A backoff never takes longer (behaviour.md, "Hooks": backoff ≤ 1 s).
+#: A backoff never takes longer.
 BACKOFF_S_MAX = 1.0
 
 _OK = Outcome.OK

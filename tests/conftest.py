@@ -12,7 +12,14 @@ from tests.support.processes import Processes
 settings.register_profile(
     "creche", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("creche"), max_examples=20)
 settings.load_profile("creche")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test-quick` takes a fifth of the examples; `make test` has all."""
+    if config.option.markexpr == "not real" and not config.option.hypothesis_profile:
+        settings.load_profile("quick")
 
 
 @pytest.fixture

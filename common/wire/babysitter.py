@@ -1,4 +1,4 @@
-"""What a babysitter answers (design.md, "Babysitter HTTP")."""
+"""What a babysitter answers (docs/api-babysitter.md)."""
 
 from enum import StrEnum
 

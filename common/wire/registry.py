@@ -1,4 +1,4 @@
-"""What travels to and from the registry (design.md, "Registry HTTP"). Unknown fields are ignored.
+"""What travels to and from the registry (docs/api-registry.md). Unknown fields are ignored.
 
 Times are RFC 3339 with offset and microseconds (`common.clock.wire_time`).
 """

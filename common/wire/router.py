@@ -1,4 +1,4 @@
-"""What a router answers on its control paths (design.md, "Router HTTP")."""
+"""What a router answers on its control paths (docs/api-router.md)."""
 
 from typing import Any
 

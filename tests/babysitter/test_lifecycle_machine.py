@@ -162,7 +162,5 @@ class World(RuleBasedStateMachine):
         self.machine.validate()
 
 
-World.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, suppress_health_check=list(HealthCheck)
-)
+World.TestCase.settings = settings(stateful_step_count=40, suppress_health_check=list(HealthCheck))
 TestLifecycleMachine = World.TestCase

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -95,13 +95,9 @@ async def test_a_stranger_that_answers_well_is_a_stranger(prober: Prober, tmp_pa
 
 async def test_a_pooled_connection_holds_up_no_stop(prober: Prober) -> None:
     """Of a kind that does not tell its load, whose client keeps its connection for later."""
-    settings = Settings(
-        given=Given(name="x", host="127.0.0.1", port=0, python="python3"),
-        kind="command",
-        drain_idle_s=0.05,
-    )
     async with mock_here(models=["m"]) as mock, client() as http:
-        settings = replace(settings, given=replace(settings.given, port=mock.port))
+        given = Given(name="x", host="127.0.0.1", port=mock.port, python="python3")
+        settings = Settings(given=given, kind="command", drain_idle_s=0.05)
         pace = {"x-mock-tokens": "2", "x-mock-pace-ms": "25"}
         url = f"http://127.0.0.1:{mock.port}/v1/chat/completions"
         async with http.post(url, json=chat("m"), headers=pace) as answer:

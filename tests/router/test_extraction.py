@@ -1,4 +1,4 @@
-"""acceptance.md, "Extraction, 6" and the pure part of "Proxy", as one reads them there."""
+"""Extraction, 6, and the pure part of Proxy: what a request names, what is listed."""
 
 from collections import Counter
 
