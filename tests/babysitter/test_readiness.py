@@ -98,9 +98,9 @@ async def test_a_pooled_connection_holds_up_no_stop(prober: Prober) -> None:
     async with mock_here(models=["m"]) as mock, client() as http:
         given = Given(name="x", host="127.0.0.1", port=mock.port, python="python3")
         settings = Settings(given=given, kind="command", drain_idle_s=0.05)
-        pace = {"x-mock-tokens": "2", "x-mock-pace-ms": "25"}
+        later = {"x-mock-delay-ms": "30"}
         url = f"http://127.0.0.1:{mock.port}/v1/chat/completions"
-        async with http.post(url, json=chat("m"), headers=pace) as answer:
+        async with http.post(url, json=chat("m"), headers=later) as answer:
             assert answer.status == 200
             await answer.read()
         assert len(traffic.connections(mock.port)) == 1
