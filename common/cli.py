@@ -19,7 +19,11 @@ C = TypeVar("C")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with exit status 64 for wrong usage, so that 1 and 2 can mean something else."""
+    """argparse with exit status 64 for wrong usage, so that 1 and 2 can mean something else. Flags
+    are written out: an abbreviation would change its meaning with the next flag."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(allow_abbrev=False, **how)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -82,12 +86,25 @@ class Program(Generic[C]):
             epilog=f"{self.name} check FILE…   tells what is wrong in configuration files",
         )
         parser.add_argument(
-            "--config", type=Path, metavar="FILE", default=default_config(self.name)
+            "--config",
+            type=Path,
+            metavar="FILE",
+            default=default_config(self.name),
+            help=f"the configuration (default: {config_place(self.name)} where it is there, "
+            "else every key's default)",
         )
         parser.add_argument(
-            "--log-level", choices=["debug", "info", "warning", "error"], default="info"
+            "--log-level",
+            choices=["debug", "info", "warning", "error"],
+            default="info",
+            help="the least that is logged (default: info)",
         )
-        parser.add_argument("--log-format", choices=["auto", "json", "text"], default="auto")
+        parser.add_argument(
+            "--log-format",
+            choices=["auto", "json", "text"],
+            default="auto",
+            help="json: an object per line; text: for people; auto: text on a terminal (default)",
+        )
         parser.add_argument("--version", action="version", version=f"{self.name} {VERSION}")
         return parser
 
@@ -125,5 +142,9 @@ def check_file(program: "Program[Any]", path: Path) -> int:
 
 def default_config(name: str) -> Path | None:
     """`/etc/creche/<daemon>.toml` where it exists; none means every default."""
-    path = Path("/etc/creche") / f"{name.removeprefix('creche-')}.toml"
+    path = config_place(name)
     return path if path.exists() else None
+
+
+def config_place(name: str) -> Path:
+    return Path("/etc/creche") / f"{name.removeprefix('creche-')}.toml"

@@ -160,7 +160,8 @@ def read_text(path: str | FilePath) -> str:
         with FilePath(path).open("rb") as opened:
             raw = opened.read(FILE_BYTES_MAX + 1)
     except OSError as why:
-        raise _whole_file(path, f"the file cannot be read: {why.strerror}") from why
+        fix = _reading_fix(path, why)
+        raise _whole_file(path, f"the file cannot be read: {why.strerror}", fix) from why
     if len(raw) > FILE_BYTES_MAX:
         raise _whole_file(path, f"the file has more than {FILE_BYTES_MAX} bytes")
     try:
@@ -170,8 +171,16 @@ def read_text(path: str | FilePath) -> str:
         raise _whole_file(path, f"the file is not UTF-8: byte {why.start}, line {line}") from why
 
 
-def _whole_file(path: str | FilePath, text: str) -> ConfigError:
-    return ConfigError([Problem(text=text, file=str(path), effect=STOPS_START)])
+def _reading_fix(path: str | FilePath, why: OSError) -> str:
+    if isinstance(why, FileNotFoundError):
+        return "write the file (configs/ has one of each with every key), or name another"
+    if isinstance(why, PermissionError):
+        return f"let the daemon's user read it: ls -l {path}"
+    return "name a file"
+
+
+def _whole_file(path: str | FilePath, text: str, fix: str = "") -> ConfigError:
+    return ConfigError([Problem(text=text, file=str(path), effect=STOPS_START, fix=fix)])
 
 
 def parse(text: str, file: str) -> Document:

@@ -137,6 +137,12 @@ def _leaf(value: Any, hint: Any, path: Path) -> Iterator[Fault]:
     why = _complaint(value, hint)
     if why is None:
         return
+    if isinstance(value, dict) and _wants_tables(hint):
+        name = ".".join(part for part in path if isinstance(part, str))
+        text = f'"{path[-1]}" is one table, wanted is an array of tables'
+        fix = f"write [[{name}]]"
+        yield Fault(path=path, text=text, effect=STOPS_START, fix=fix, on_key=True)
+        return
     if not is_kind(value, hint):
         text = f"{_named(path)} wants {wanted.of(hint)}, found {wanted.found(value)}"
     elif hints.choices_of(hint):
@@ -144,6 +150,11 @@ def _leaf(value: Any, hint: Any, path: Path) -> Iterator[Fault]:
     else:
         text = f"{_named(path)} is {wanted.show(value)}, wanted is {wanted.of(hint)}"
     yield Fault(path=path, text=text, effect=STOPS_START, fix=_fix(value, hint, path))
+
+
+def _wants_tables(hint: Any) -> bool:
+    bare = strip(hint)[0]
+    return origin(bare) in LISTS and any(is_struct(strip(one)[0]) for one in get_args(bare))
 
 
 def _complaint(value: Any, hint: Any) -> str | None:

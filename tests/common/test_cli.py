@@ -100,7 +100,9 @@ async def test_check_tells_of_every_file(processes: Processes, tmp_path: Path) -
     assert "1 error, 0 warnings." in said
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["check"], ["--log-level", "loud"]])
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["check"], ["--log-level", "loud"], ["--log-lev", "info"]]
+)
 async def test_wrong_usage_exits_64(processes: Processes, arguments: list[str]) -> None:
     status, said = await ran(processes, *arguments)
     assert status == 64
@@ -109,3 +111,12 @@ async def test_wrong_usage_exits_64(processes: Processes, arguments: list[str]) 
 
 async def test_it_tells_its_version(processes: Processes) -> None:
     assert await ran(processes, "--version") == (0, f"creche-test {VERSION}\n")
+
+
+async def test_help_says_what_each_flag_does_and_its_default(processes: Processes) -> None:
+    status, said = await ran(processes, "--help")
+    words = " ".join(said.split())
+    assert status == 0
+    assert "the configuration (default: /etc/creche/test.toml where it is there" in words
+    assert "the least that is logged (default: info)" in words
+    assert "auto: text on a terminal (default)" in words

@@ -315,3 +315,24 @@ def test_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
     large.write_bytes(b"#" * (config.FILE_BYTES_MAX + 1))
     with pytest.raises(ConfigError, match="more than"):
         config.load(large, Config)
+
+
+def test_one_table_where_many_are_wanted_is_told_the_brackets() -> None:
+    class Engine(Struct, frozen=True):
+        kind: str
+
+    class File(Struct, frozen=True, forbid_unknown_fields=True):
+        engine: tuple[Engine, ...] = ()
+
+    with pytest.raises(ConfigError) as error:
+        config.decode('[engine]\nkind = "mock"\n', File)
+    [problem] = error.value.problems
+    assert problem.text == '"engine" is one table, wanted is an array of tables'
+    assert problem.fix == "write [[engine]]"
+    assert (problem.line, problem.column) == (1, 2)
+
+
+def test_a_file_that_is_not_there_gets_a_fix(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.read_text(tmp_path / "none.toml")
+    assert "write the file" in error.value.problems[0].fix
