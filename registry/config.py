@@ -3,6 +3,7 @@
 An empty file is valid on loopback.
 """
 
+import math
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -171,6 +172,13 @@ def _addresses(config: Config, document: Document) -> list[Problem]:
     return found
 
 
+def _third(lease_s: float) -> float:
+    """A third, at most, as a person would write it: 5, 0.3, 40."""
+    third = lease_s / 3
+    step = 10.0 ** math.floor(math.log10(third))
+    return round(math.floor(third / step + 1e-9) * step, 12)
+
+
 def _times(config: Config, document: Document) -> list[Problem]:
     found: list[Problem] = []
     lease, legacy = config.lease, config.legacy
@@ -180,7 +188,7 @@ def _times(config: Config, document: Document) -> list[Problem]:
                 ("lease", "beat_s"),
                 f"a beat every {lease.beat_s:g} s is too rare for a lease of {lease.lease_s:g} s",
                 effect="One lost or late beat would take a healthy service out of rotation.",
-                fix=f"beat_s = {lease.lease_s / 3:g}   a third of lease_s",
+                fix=f"beat_s = {_third(lease.lease_s):g}   a third of lease_s",
             )
         )
     if legacy.removed_s <= legacy.unfit_s:

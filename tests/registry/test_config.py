@@ -48,6 +48,8 @@ def test_leases_of_half_a_second_are_valid_so_that_tests_run_in_seconds() -> Non
         ('token_file = "x"\nauth = "none"', "contradict", "keep one"),
         ('allow_hosts = ["10.0.0.0/24", "10/x"]', '"10/x" is neither', "allow_hosts"),
         ("[lease]\nbeat_s = 10", "too rare for a lease of 15 s", "beat_s = 5"),
+        ("[lease]\nlease_s = 10\nbeat_s = 9", "too rare for a lease of 10 s", "beat_s = 3 "),
+        ("[lease]\nlease_s = 1\nbeat_s = 1", "too rare for a lease of 1 s", "beat_s = 0.3 "),
         ("[legacy]\nremoved_s = 60", "not above unfit_s", "removed_s = 300"),
         ("[probe]\ntimeout_s = 11", "may take 11 s", "timeout_s = 5"),
         ('state = "redis://x"', "no store that this version has", "memory:"),
