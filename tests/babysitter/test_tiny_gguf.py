@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import gguf
+import pytest
+
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "tiny_gguf.py"

@@ -12,11 +12,14 @@ from tests.support.until import until
 
 pytestmark = pytest.mark.real
 
+#: Longer than any pause of a shared machine, shorter than the default: one test waits for its end.
+LEASE = {"beat_s": 1, "lease_s": 4}
+
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(tmp_path) as fleet:
-        fleet.registry()
+        fleet.registry(lease=LEASE)
         fleet.babysitter("sitter", [mock("one", "m", "only-one"), mock("two", "m")])
         fleet.router()
         fleet.wait_service("one@test", healthy=True)

@@ -17,7 +17,7 @@ from registry.config import Config, Lease, Legacy
 from tests.support.ports import free_port
 from tests.support.until import until
 
-SHORT = Lease(beat_s=0.1, lease_s=0.5)
+SHORT = Lease(beat_s=0.1, lease_s=0.5, removed_after_leases=2)
 SHORT_LEGACY = Legacy(unfit_s=1.0, removed_s=2.0)
 
 
