@@ -1,7 +1,8 @@
 """A running event stream, as far as every event touches it: one small object, one short way.
 
-`pass_on` serves nearly every read: one piece that ends in a blank line. Everything else (events
-over several reads, other line ends, the end) takes `whole`.
+verbatim   a read that is one whole chunk of whole events: its framing is ours, byte for byte
+pass_on    one piece that ends in a blank line, framed anew
+whole      everything else: events over several reads, other line ends, the end
 """
 
 from collections.abc import Callable
@@ -9,6 +10,10 @@ from collections.abc import Callable
 from router import events
 from router.events import Splitter
 from router.framing import LAST_CHUNK
+
+#: A chunk's size ends within so many bytes: seven digits are 256 MiB, more than any read.
+_SIZE_END_MAX = 9
+_HEX = b"0123456789abcdefABCDEF"
 
 
 class Stream:
@@ -44,6 +49,31 @@ class Stream:
         self.last = b""
         self.events = 0
         self.bytes_out = 0
+
+    def verbatim(self, data: bytes) -> bool:
+        """Write a whole chunk as it came. False: it is none, or waits for others; nothing was done.
+
+        Only where the parser stands between two chunks, which spares it this one. A size that is
+        not plainly hexadecimal, an extension, or a byte too many or too few is left to the parser.
+        """
+        if data[-4:] != b"\n\n\r\n" or not self.chunked or self.splitter.size or self.parts:
+            return False
+        at = data.find(b"\r\n", 1, _SIZE_END_MAX)
+        digits = data[:at]
+        if at < 1 or digits.strip(_HEX):
+            return False
+        count = int(digits, 16)
+        if len(data) != at + count + 4:
+            return False
+        self.events += data.count(b"\n\n")
+        self.bytes_out += count
+        self.before = self.last
+        self.last = data[at + 2 : -2]
+        try:
+            self.write(data)
+        except RuntimeError:
+            pass  # uvloop: closed since; whoever owns it hears of that next
+        return True
 
     def pass_on(self) -> bool:
         """Write what came, if it is one piece of whole events. False: nothing was done."""

@@ -73,6 +73,9 @@ class Uplink(asyncio.Protocol):
         #: What came of the body and was not taken yet. The parser appends to this very list.
         self.parts: list[bytes] = []
         self.on_body = self.parts.append
+        #: The parser told of a chunk's end last; and no byte of the next one was read.
+        self._chunk_ended = False
+        self._between_chunks = False
         #: Once an event stream runs: it takes most reads, the owner the rest.
         self.stream: Stream | None = None
         self.ended = False
@@ -102,6 +105,7 @@ class Uplink(asyncio.Protocol):
         self._head_bytes = 0
         self._interim = 0
         self._head_only = False
+        self._chunk_ended = self._between_chunks = False
 
     def ask(self, owner: Owner, method: str) -> None:
         """A request goes out now; the answer belongs to `owner`."""
@@ -123,10 +127,14 @@ class Uplink(asyncio.Protocol):
         stream = self.stream
         if stream is not None:
             # Of most reads there are many per answer: the shortest way for them.
+            if self._between_chunks and stream.verbatim(data):
+                return
             try:
                 self._feed(data)
             except httptools.HttpParserError as error:
                 self.error = self.error or str(error)
+            # What follows a chunk's end is another's size, which ends in CRLF too, but was told.
+            self._between_chunks = self._chunk_ended and data[-2:] == b"\r\n"
             if self.complete or self.error is not None or not stream.pass_on():
                 if self.keep and not self._ended_exactly(data):
                     self.keep = False
@@ -284,6 +292,12 @@ class Uplink(asyncio.Protocol):
             # llhttp would wait for the body that a Content-Length announces here.
             self.complete = self._head_only = True
             self.keep = not head.close
+
+    def on_chunk_header(self) -> None:
+        self._chunk_ended = False
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_ended = True
 
     def on_message_complete(self) -> None:
         if self._is_interim:

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +71,37 @@ def test_both_ways_together_lose_nothing(reads: list[bytes]) -> None:
     for data in reads:
         rig.read(data)
     assert rig.out + rig.stream.end() == b"".join(reads)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"+f\r\n" + A + b"\r\n",
+        b" f\r\n" + A + b"\r\n",
+        b"0xf\r\n" + A + b"\r\n",
+        b"f;a=b\r\n" + A + b"\r\n",
+        b"e\r\n" + A + b"\r\n",
+        b"10\r\n" + A + b"\r\n",
+        b"f\r\n" + A + b"\r\nf\r\n" + A + b"\r\n",
+        b"f\r\n" + A,
+        b"6\r\ndata: \r\n",
+        b"0\r\n\r\n",
+        b"000000000f\r\n" + A + b"\r\n",
+        b"\r\n" + A + b"\r\n",
+    ],
+)
+def test_what_is_not_plainly_one_chunk_of_whole_events_is_the_parsers(data: bytes) -> None:
+    rig = Rig()
+    assert not rig.stream.verbatim(data)
+    assert (rig.out, rig.stream.events, rig.stream.bytes_out) == (b"", 0, 0)
+
+
+def test_one_whole_chunk_passes_as_it_came() -> None:
+    rig = Rig()
+    chunk = b"1e\r\n" + A + B + b"\r\n"
+    assert rig.stream.verbatim(chunk)
+    assert rig.out == chunk
+    assert (rig.stream.events, rig.stream.bytes_out, rig.stream.last) == (2, 30, A + B)
+    rig.read(b"data: half")
+    assert not rig.stream.verbatim(chunk), "what waits goes first"
+    assert not Rig(chunked=False).stream.verbatim(chunk)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.events import Splitter
 from router.framing import Framing
 from router.nodes import Node
+from router.stream import Stream
 from router.uplink import Pool, Uplink
 
 EVENTS = [b'data: {"n": %d}\n\n' % n for n in range(6)]
@@ -122,3 +124,64 @@ def test_a_byte_too_many_is_never_part_of_an_answer(data: st.DataObject) -> None
     assert owner.body == body
     if read > len(raw):  # the answer's last byte and the next one's first came in one read
         assert link.error is not None or not link.keep
+
+
+class StreamOwner(Owner):
+    """Runs the stream from its head on, as the gateway does from the first event."""
+
+    out = b""
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def upstream_received(self) -> None:
+        link = self.link
+        if link.head is None:
+            return
+        if link.stream is None:
+            splitter = Splitter(1 << 20)
+            link.stream = Stream(link.parts, splitter, self.write, chunked=True)
+        self.write(link.stream.whole())
+        if link.complete:
+            self.write(link.stream.end())
+
+
+def dechunked(data: bytes) -> bytes:
+    body = b""
+    while True:
+        size, _, data = data.partition(b"\r\n")
+        count = int(size, 16)
+        if not count:
+            assert data == b"\r\n"
+            return body
+        assert data[count : count + 2] == b"\r\n"
+        body, data = body + data[:count], data[count + 2 :]
+
+
+@given(data=st.data())
+def test_any_split_of_a_running_stream_gives_the_same_stream(data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(ALL) - 1), max_size=5)))
+    parts = data.draw(
+        st.sampled_from(
+            [EVENTS, [ALL[a:b] for a, b in zip([0, *cuts], [*cuts, len(ALL)], strict=True)]]
+        )
+    )
+    raw = SSE + chunked(*parts)
+    # Reads end where they may, and often where a chunk does: that is the short way.
+    ends = {len(SSE)}
+    for part in parts:
+        ends.add(max(ends) + len(b"%x" % len(part)) + 4 + len(part))
+    some = data.draw(st.sets(st.sampled_from(sorted(ends)))) | set(
+        data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=4))
+    )
+    reads = sorted(some - {0, len(raw)})
+    link = connection()
+    for _ in range(2):
+        owner = StreamOwner(link)
+        link.ask(owner, "POST")
+        for start, end in zip([0, *reads], [*reads, len(raw)], strict=True):
+            link.data_received(raw[start:end])
+            assert link.error is None
+        assert link.complete and link.keep
+        assert dechunked(owner.out) == ALL
+        link.done(0.0)
