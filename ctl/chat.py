@@ -13,8 +13,9 @@ import aiohttp
 from msgspec import Struct
 
 from common.clock import monotonic
+from common.http import why_failed
 from ctl import sse
-from ctl.client import Client, reason
+from ctl.client import Client
 from ctl.errors import CtlError, Exit
 from ctl.find import Place
 from ctl.output import Output
@@ -188,7 +189,7 @@ async def ask(
                 show(texts[0])
                 events.done = True
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise CtlError("the answer broke off", reason(error)) from error
+            raise CtlError("the answer broke off", why_failed(error)) from error
     return Answer(
         model=model,
         service=service,

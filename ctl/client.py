@@ -1,8 +1,6 @@
 """HTTP towards routers, registries and babysitters: typed answers, errors one can act on."""
 
-import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -12,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from common.http import why_failed
 from ctl.errors import CtlError, RefusedError, UnreachableError
 
 T = TypeVar("T")
@@ -74,7 +73,7 @@ class Client:
                 while not answer.content.at_eof() and len(body) < ANSWER_BYTES_MAX:
                     body += await answer.content.read(ANSWER_BYTES_MAX - len(body))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise UnreachableError(origin(url), reason(error)) from error
+            raise UnreachableError(origin(url), why_failed(error)) from error
         if answer.status >= 400 and not any_status:
             raise self._refusal(url, answer.status, body)
         try:
@@ -100,7 +99,7 @@ class Client:
                 method, url, json=body, headers=headers, timeout=timeout
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise UnreachableError(origin(url), reason(error)) from error
+            raise UnreachableError(origin(url), why_failed(error)) from error
         try:
             if answer.status >= 400:
                 raise self._refusal(url, answer.status, await answer.read())
@@ -141,20 +140,6 @@ def origin(url: str) -> str:
     """`http://host:port` of a URL: what an operator checks when nothing answers there."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def reason(error: BaseException) -> str:
-    """Why a call failed, in words that say nothing about our libraries."""
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
-        return "no answer in time"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the name of the host is unknown"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        return os.strerror(number).lower() if number else str(error.os_error)
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the connection was closed without an answer"
-    return str(error) or type(error).__name__
 
 
 def error_text(body: bytes) -> str:

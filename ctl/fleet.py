@@ -10,7 +10,7 @@ Only the router must answer. Whatever else does not is a note, and what it knows
 import asyncio
 from urllib.parse import urlsplit
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from common.wire.babysitter import Engine, Engines
 from common.wire.registry import TYPE_BABYSITTER, Service, Services
@@ -66,14 +66,8 @@ async def look(client: Client, url: str) -> Fleet:
         registry_silent=silent,
     )
     engines, quiet = await _babysitters(client, babysitter_urls(fleet))
-    return Fleet(
-        url=url,
-        health=health,
-        services=services,
-        stats=stats,
-        registry_url=registry_url,
-        registry=registry,
-        registry_silent=silent,
+    return structs.replace(
+        fleet,
         engines=engines,
         babysitters_silent=tuple(quiet),
     )

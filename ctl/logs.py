@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import aiohttp
 
+from common.http import why_failed
 from ctl import which
-from ctl.client import Client, reason
+from ctl.client import Client
 from ctl.errors import CtlError, Exit
 from ctl.find import Place
 from ctl.fleet import look
@@ -75,7 +76,7 @@ async def _lines(answer: aiohttp.ClientResponse, service: str) -> AsyncIterator[
                 rest = ""
     except (aiohttp.ClientError, OSError) as error:
         raise CtlError(
-            f"the log of {service} broke off", reason(error), "Is its babysitter still up?"
+            f"the log of {service} broke off", why_failed(error), "Is its babysitter still up?"
         ) from error
     rest += decode(b"", True)
     if rest:
