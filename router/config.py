@@ -7,10 +7,22 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from router.named import (
+    BreakerOf,
+    Capability,
+    Model,
+    Pattern,
+    Privacy,
+    Provider,
+    Rule,
+    UpstreamStrategy,
+)
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +42,84 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rest_s: Positive = 60
     #: The longest rest that an upstream's Retry-After can ask for.
     rest_max_s: Positive = 3_600
+    #: An upstream with so many errors within `error_window_s` rests too. 0: off.
+    error_cooldown: Annotated[int, Meta(ge=0)] = 0
+    error_window_s: Positive = 60
+    error_cooldown_s: Positive = 300
+
+
+class Breaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When to stop sending to an upstream that keeps failing. A provider may have its own."""
+
+    #: Failures in a row that open it.
+    failures: Count = 5
+    #: How long it stays open before a trial, one at a time.
+    open_s: Positive = 30
+    #: Trials in a row that must succeed to close it.
+    trials: Count = 3
+    #: Services with numbers of their own, by name.
+    services: dict[str, BreakerOf] = field(default_factory=dict)
+    #: Where a model has at least so many upstreams and more than `panic_percent` of them are out
+    #: by breaker, and no fallback is left, all of them are used.
+    panic_upstreams: Count = 4
+    panic_percent: Annotated[float, Meta(ge=0, le=100)] = 50
+
+
+class Needs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request needs that says nothing of it in its x-creche-… headers."""
+
+    region: str | None = None
+    #: A service must be at least as private. One that declares nothing is internal.
+    privacy: Privacy = "internal"
+    max_latency_ms: Positive | None = None
+    #: Tokens a second.
+    min_throughput: Positive | None = None
+    #: 0: cost counts most; 100: speed does. For the strategy `score`.
+    cost_tolerance: Annotated[float, Meta(ge=0, le=100)] = 50
+    gpu: Literal["prefer", "require"] | None = None
+    #: Believe the header x-creche-tenant.
+    trust_tenant_header: bool = False
+
+
+class Score(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Weights of the parts of the strategy `score`: the mean is over the sum of them."""
+
+    health: Annotated[float, Meta(ge=0)] = 1
+    latency: Annotated[float, Meta(ge=0)] = 1
+    privacy: Annotated[float, Meta(ge=0)] = 1
+    locality: Annotated[float, Meta(ge=0)] = 1
+    cost: Annotated[float, Meta(ge=0)] = 1
+    #: A candidate with less is refused.
+    least: Share = 0.1
+    #: Only so many of the best are kept.
+    kept: Count = 10
+    #: What is slower than this at p50 is refused.
+    latency_max_ms: Positive = 5_000
+    #: p50 of what has not answered yet.
+    latency_unknown_ms: Positive = 1_000
+
+
+class Prefix(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The strategy `prefix`: requests go where their prompt's beginning was read before."""
+
+    #: Bytes of message text in one block.
+    block_bytes: Annotated[int, Meta(ge=16, le=65_536)] = 512
+    #: Blocks of one prompt that are looked at.
+    blocks_max: Annotated[int, Meta(ge=1, le=4_096)] = 256
+    #: Memory for what upstreams have read, over all models.
+    memory_bytes_max: Bytes = 32 << 20
+    #: An upstream with more than this multiple of its fair load is passed over.
+    load_factor: Annotated[float, Meta(ge=1, le=100)] = 1.25
+
+
+class Reload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How configuration is replaced while the router runs."""
+
+    #: Good versions that are kept for `creche config rollback`.
+    versions_kept: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    #: After so long a reload is undone if the old file would serve and the new one does not.
+    #: 0: never.
+    rollback_after_s: Annotated[float, Meta(ge=0)] = 30
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,15 +221,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: "none": anyone who reaches `listen` may use the models. Must be said off loopback.
     client_keys: Literal["none", "required"] | None = None
     #: How one of a model's upstreams is chosen.
-    strategy: Literal[
-        "least_requests",
-        "round_robin",
-        "weighted_random",
-        "least_loaded",
-        "least_connections",
-        "load_balance",
-        "random",
-    ] = "least_requests"
+    strategy: UpstreamStrategy = "least_requests"
     #: "openai", which SDKs read, or "plain": {"error": "<text>"}.
     error_shape: Literal["openai", "plain"] = "openai"
     #: Text of messages or prompt above this many bytes prefers cache_type "static".
@@ -156,8 +238,32 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     access_log: bool = True
     #: Addresses or networks of peers whose X-Forwarded-* headers are kept.
     trusted_proxies: tuple[str, ...] = ()
+    #: Models that will come from the registry: `check` trusts these, their absence alerts.
+    expect: tuple[str, ...] = ()
+    #: The model that serves a name which resolves to nothing.
+    default: str | None = None
+    #: Chain of every model that has none of its own.
+    default_fallbacks: tuple[str, ...] = ()
+    #: Upstreams that answered within so many milliseconds are preferred for a first attempt.
+    #: 0: off.
+    prefer_warm_ms: Annotated[int, Meta(ge=0)] = 0
     retry: Retry = Retry()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     affinity: Affinity = Affinity()
     health: Health = Health()
+    breaker: Breaker = Breaker()
+    needs: Needs = Needs()
+    score: Score = Score()
+    prefix: Prefix = Prefix()
+    reload: Reload = Reload()
+    #: Endpoints that no registry knows, by name.
+    providers: dict[str, Provider] = field(default_factory=dict)
+    #: Names that clients ask for, and what serves them.
+    models: dict[str, Model] = field(default_factory=dict)
+    #: Names by their shape.
+    patterns: tuple[Pattern, ...] = ()
+    #: Virtual models by what they can do.
+    capabilities: dict[str, Capability] = field(default_factory=dict)
+    #: What goes before every other resolution.
+    rules: tuple[Rule, ...] = ()

@@ -11,9 +11,10 @@ Node. Unhealthy ones leave the choice and are still asked when nothing else is l
 from enum import Enum
 from ssl import SSLContext
 
+from router.breaker import Breaker
 from router.outcome import Outcome
 from router.seam import Attempt
-from router.window import Samples
+from router.window import Pace, Samples
 
 HEALTHY_AFTER = 2
 UNHEALTHY_AFTER = 3
@@ -35,7 +36,9 @@ class Node:
 
     __slots__ = (
         "alone",
+        "answered_at",
         "answers",
+        "breaker",
         "connect_timeout_s",
         "error_count",
         "failures",
@@ -55,6 +58,8 @@ class Node:
         "set_aside",
         "successes",
         "tls",
+        "tokens",
+        "tokens_per_s",
     )
 
     def __init__(
@@ -66,6 +71,7 @@ class Node:
         path_prefix: str = "",
         tls: SSLContext | None = None,
         connect_timeout_s: float = 1.0,
+        breaker: Breaker | None = None,
     ) -> None:
         self.name = name
         self.host = host
@@ -90,6 +96,13 @@ class Node:
         self.outcomes = [0] * len(Outcome)
         self.answers = Samples()
         self.first_bytes = Samples()
+        #: Monotonic seconds of the last good answer; 0 before the first.
+        self.answered_at = 0.0
+        #: Tokens, prompt and answer, as `usage` said.
+        self.tokens = Pace()
+        #: Answered tokens a second of one request, smoothed. None: nothing is known.
+        self.tokens_per_s: float | None = None
+        self.breaker = Breaker() if breaker is None else breaker
         #: What a first attempt on it looks like: made once, since nothing in it changes.
         self.first_attempt = Attempt(self, 1)
         self.alone = (self,)

@@ -20,6 +20,7 @@ from common.wire.registry import (
     model_objects,
 )
 from router.affinity import name_hash
+from router.needs import INTERNAL, PRIVACY
 from router.nodes import Node
 
 
@@ -33,18 +34,26 @@ class Upstream:
     __slots__ = (
         "cache_type",
         "capabilities",
+        "context_tokens",
+        "cost",
         "fit",
+        "gpu",
         "hash",
         "identity",
+        "max_concurrency",
         "metadata",
         "model_objects",
         "models",
         "name",
         "node",
         "openai",
+        "priority",
+        "privacy",
+        "region",
         "service",
         "source",
         "suspect",
+        "tenants",
         "weight",
     )
 
@@ -65,6 +74,19 @@ class Upstream:
         self.capabilities = frozenset(metadata.capabilities)
         self.cache_type = metadata.cache_type
         self.weight = service.weight if service.weight > 0 else 1.0
+        self.region = metadata.region
+        #: Rank in `needs.PRIVACY`; what declares none is internal.
+        self.privacy = PRIVACY.index(metadata.privacy) if metadata.privacy in PRIVACY else INTERNAL
+        self.gpu = bool(metadata.gpu)
+        #: 0 to 1, relative; None where it is not declared.
+        self.cost = metadata.cost
+        self.priority = metadata.priority
+        self.max_concurrency = metadata.max_concurrency
+        self.tenants = frozenset(metadata.tenants)
+        #: The largest context of its models, in tokens; 0 where nothing says.
+        self.context_tokens = metadata.context_tokens or max(
+            map(_context_tokens, self.model_objects), default=0
+        )
         held_back = service.health_status is Health.SUSPECT
         serves = self.openai and not service.draining and service.status == Status.RUNNING
         self.fit = serves and service.is_healthy and not suspect and not held_back
@@ -73,6 +95,16 @@ class Upstream:
     def serves(self, capability: str | None) -> bool:
         """A service that declares no capability accepts all."""
         return capability is None or not self.capabilities or capability in self.capabilities
+
+
+def _context_tokens(model: dict[str, Any]) -> int:
+    """vLLM says max_model_len; llama.cpp meta.n_ctx, or what it was trained on."""
+    meta = model.get("meta")
+    table = meta if isinstance(meta, dict) else {}
+    for found in (model.get("max_model_len"), table.get("n_ctx"), table.get("n_ctx_train")):
+        if isinstance(found, int) and found > 0:
+            return found
+    return 0
 
 
 Identity = tuple[str | None, str, int, str]

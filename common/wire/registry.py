@@ -208,6 +208,12 @@ class Metadata(Struct, frozen=True, kw_only=True):
     gpu: bool | str | None = None
     cache_type: str | None = None
     max_concurrency: int | None = None
+    #: Context window, where the models list does not say it.
+    context_tokens: int | None = None
+    #: Tier for the strategy `priority`: the lowest is asked first.
+    priority: int = 0
+    #: Only these may use it. Empty: all.
+    tenants: tuple[str, ...] = ()
     engines: dict[str, Any] = field(default_factory=dict)
 
 

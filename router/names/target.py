@@ -1,0 +1,90 @@
+"""What a name resolves to: targets in the order in which they are tried. Pure, immutable.
+
+Resolution ─ targets ─▶ Target, Target …   then ─ fallbacks ─▶ Target …
+"""
+
+from router.config import Config
+from router.named import Limits, ModelTimeouts
+
+NO_TIMEOUTS = ModelTimeouts()
+NO_LIMITS = Limits()
+
+
+class Target:
+    """One place to ask: the upstreams that list any of `models`, or one provider.
+
+    Made once per configuration, compared by identity; `key` names it to pools and explanations.
+    """
+
+    __slots__ = (
+        "fallback",
+        "key",
+        "limits",
+        "models",
+        "prefer_warm_s",
+        "provider",
+        "strategy",
+        "timeouts",
+    )
+
+    def __init__(
+        self,
+        models: tuple[str, ...],
+        provider: str | None = None,
+        *,
+        strategy: str | None = None,
+        timeouts: ModelTimeouts = NO_TIMEOUTS,
+        limits: Limits = NO_LIMITS,
+        prefer_warm_s: float = 0.0,
+        fallback: bool = False,
+    ) -> None:
+        #: As upstreams know them: what is written into the body. Usually one; several for a
+        #: capability, the preferred first: each upstream is asked for the first that it lists.
+        self.models = models
+        #: Ask this one alone, whether or not it lists the model.
+        self.provider = provider
+        #: How one of its upstreams is chosen. None: the router's.
+        self.strategy = strategy
+        self.timeouts = timeouts
+        self.limits = limits
+        self.prefer_warm_s = prefer_warm_s
+        #: It stands in for what was asked: the answer says so.
+        self.fallback = fallback
+        self.key = (models, provider)
+
+    def __repr__(self) -> str:
+        where = f" at {self.provider}" if self.provider else ""
+        return f"<Target {'|'.join(self.models)}{where}>"
+
+
+class Resolution:
+    """What became of a name. `how` is rule, exact, capability, pattern, default or none.
+
+    `why` says which entry fired, for /explain: `code is virtual → qwen3-coder (weight 9 of 10)`;
+    `path` is that entry's place in the file, as keys. `targets` is empty where nothing resolves.
+    """
+
+    __slots__ = ("fallbacks", "how", "name", "path", "targets", "why")
+
+    def __init__(
+        self,
+        name: str,
+        how: str,
+        targets: tuple[Target, ...],
+        fallbacks: tuple[Target, ...] = (),
+        *,
+        why: str = "",
+        path: tuple[str | int, ...] = (),
+    ) -> None:
+        self.name = name
+        self.how = how
+        self.targets = targets
+        self.fallbacks = fallbacks
+        self.why = why
+        self.path = path
+
+
+def plain(name: str, config: Config) -> Resolution:
+    """A name that stands for itself."""
+    target = Target((name,), prefer_warm_s=config.prefer_warm_ms / 1000)
+    return Resolution(name, "exact", (target,), why=f"{name} is listed by name")
