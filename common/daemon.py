@@ -2,6 +2,7 @@
 
     start ──main calls ready()──▶ running ──SIGTERM, SIGINT, or fail(error)──▶ stopping ──▶ end
     a second signal sets `hurry`; a third, or HURRY_S later, cancels what is left
+    SIGHUP ends a daemon, unless it has asked for it with `on_reload`
 
 Exit status: 0 stopped as asked; 1 refused to start or failed, with the reason on stderr.
 """
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 
-from common import tasks
+from common import clock, tasks
 from common.config import ConfigError
 from common.errors import RefusalError
 from common.redact import redact
@@ -50,6 +51,19 @@ class Daemon:
     def status(self, text: str) -> None:
         """What `systemctl status` shows."""
         self._notify.send(f"STATUS={text}")
+
+    def on_reload(self, act: Callable[[], None]) -> None:
+        """Have SIGHUP call `act` from now on. While stopping it calls nothing."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload, act)
+
+    def reloading(self) -> None:
+        """Tell systemd that the configuration is read again; `reloaded` must follow."""
+        usec = clock.monotonic() * 1e6
+        self._notify.send(f"RELOADING=1\nMONOTONIC_USEC={usec:.0f}")
+
+    def reloaded(self, status: str) -> None:
+        self._notify.send(f"READY=1\nSTATUS={status}")
 
     def stop(self) -> None:
         """Begin to end, as on SIGTERM."""
@@ -97,6 +111,10 @@ class Daemon:
             self._notify.close()
         if self.error is not None:
             raise self.error
+
+    def _asked_to_reload(self, act: Callable[[], None]) -> None:
+        if not self.stopping.is_set():
+            act()
 
     def _cut(self) -> None:
         if self._main is not None:

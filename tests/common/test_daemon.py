@@ -59,6 +59,40 @@ async def test_it_may_open_as_many_files_as_the_host_lets_it(processes: Processe
     assert "limits 2000 2000" in child.log
 
 
+RELOADS = """
+    def reload():
+        me.reloading()
+        print("read again", flush=True)
+        me.reloaded("version 2")
+    me.on_reload(reload)
+    me.ready("on port 1")
+    print("ready", flush=True)
+    await me.until_stopped()
+    print("stopping", flush=True)
+    await me.hurry.wait()
+"""
+
+
+async def test_a_hangup_asks_for_a_reload_and_ends_nothing(processes: Processes) -> None:
+    child = start(processes, RELOADS)
+    await child.said("ready")
+    child.signal(signal.SIGHUP)
+    await child.said("read again")
+    child.terminate()
+    await child.said("stopping")
+    child.signal(signal.SIGHUP)
+    child.terminate()
+    assert await child.ended() == 0
+    assert child.log.count("read again") == 1, "none while it stops"
+
+
+async def test_a_hangup_that_nobody_asked_for_ends_it(processes: Processes) -> None:
+    child = start(processes, WAITS)
+    await child.said("ready")
+    child.signal(signal.SIGHUP)
+    assert await child.ended() == -signal.SIGHUP
+
+
 async def test_a_second_signal_hurries(processes: Processes) -> None:
     child = start(
         processes,
@@ -192,6 +226,19 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
     one = Systemd(path)
     yield one
     one.close()
+
+
+async def test_systemd_is_told_of_a_reload(processes: Processes, systemd: Systemd) -> None:
+    child = start(processes, RELOADS, NOTIFY_SOCKET=systemd.address)
+    assert systemd.next() == "READY=1\nSTATUS=on port 1"
+    child.signal(signal.SIGHUP)
+    first, usec = systemd.next().split("\nMONOTONIC_USEC=")
+    assert (first, usec.isdigit()) == ("RELOADING=1", True)
+    assert systemd.next() == "READY=1\nSTATUS=version 2"
+    child.terminate()
+    assert systemd.next() == "STOPPING=1"
+    child.terminate()
+    assert await child.ended() == 0
 
 
 async def test_systemd_is_told_of_every_step(processes: Processes, systemd: Systemd) -> None:
