@@ -21,6 +21,8 @@ class Target:
         "key",
         "limits",
         "models",
+        "name",
+        "plain",
         "prefer_warm_s",
         "provider",
         "strategy",
@@ -51,6 +53,10 @@ class Target:
         #: It stands in for what was asked: the answer says so.
         self.fallback = fallback
         self.key = (models, provider)
+        #: What it is called upstream, where that is one thing whoever serves it. "": it depends.
+        self.name: str | None = (models[0] if len(models) == 1 else "") if models else None
+        #: An attempt on it needs nothing but an upstream.
+        self.plain = not fallback and timeouts == NO_TIMEOUTS
 
     def __repr__(self) -> str:
         where = f" at {self.provider}" if self.provider else ""
