@@ -90,3 +90,68 @@ class RouterStats(Struct, frozen=True, kw_only=True):
     uptime: float = 0.0
     services: dict[str, ServiceStats] = field(default_factory=dict)
     models: dict[str, ModelStats] = field(default_factory=dict)
+
+
+class ConfigVersion(Struct, frozen=True, kw_only=True):
+    """A good configuration file that was kept. `rejected`: it was rolled back from."""
+
+    version: int
+    kept_at: str
+    digest: str
+    in_force: bool = False
+    rejected: bool = False
+
+
+class RouterConfig(Struct, frozen=True, kw_only=True):
+    """`GET /admin/config`: what is in force, where it came from, what could come back."""
+
+    #: None: it runs without a file.
+    file: str | None
+    #: None: this one could not be kept.
+    version: int | None
+    digest: str
+    loaded_at: str
+    #: "start", "reload", "rollback" or "automatic rollback".
+    by: str
+    #: The file as it is on disk now says something else (or cannot be read).
+    file_differs: bool
+    #: Keys of the file that only a restart brings into force.
+    needs_restart: list[str]
+    #: What went wrong and still matters; empty: nothing.
+    message: str
+    #: Until then the last reload may undo itself; null: it stays.
+    undo_until: str | None
+    versions: list[ConfigVersion]
+    #: Of the version that `?version=` names.
+    text: str | None = None
+
+
+class ReloadAnswer(Struct, frozen=True, kw_only=True):
+    """`POST /admin/reload` and `/admin/rollback`, status 200: it is in force."""
+
+    #: "reloaded", "unchanged" or "rolled back".
+    status: str
+    version: int | None
+    digest: str
+    #: Keys whose values are others now: "providers.openai", "timeouts.total_s".
+    changed: list[str]
+    #: Keys of the file that only a restart brings into force.
+    needs_restart: list[str]
+    #: What the checks warn of, as `creche-router check` words it.
+    warnings: list[str]
+    #: What did not work, though the configuration is in force.
+    notes: list[str]
+    #: Seconds until the reload is final; 0: it is.
+    undo_after_s: float = 0.0
+    #: A rollback: whether the file says again what runs, and where the one before it is kept.
+    file_written: bool | None = None
+    rejected_file: str | None = None
+
+
+class ReloadRefusal(Struct, frozen=True, kw_only=True):
+    """The same, status 400: nothing has changed. `problems` are those of `creche-router check`."""
+
+    error: str
+    problems: list[dict[str, Any]]
+    #: All of them as text.
+    report: str
