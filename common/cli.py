@@ -111,7 +111,7 @@ class Program(Generic[C]):
     def _load(self, path: Path | None) -> C:
         chosen, document = config.load_document(path, self.config_type)
         problems = self.check(chosen, document)
-        if any(one.severity == "error" for one in problems):
+        if config.has_errors(problems):
             raise ConfigError(problems)
         for one in problems:
             daemon.tell(str(one))
@@ -126,17 +126,11 @@ class Program(Generic[C]):
 
 def check_file(program: "Program[Any]", path: Path) -> int:
     """Print what is wrong in `path`, or `ok` and what it says. 0 or 1."""
-    try:
-        chosen, document = config.load_document(path, program.config_type)
-        problems = program.check(chosen, document)
-    except ConfigError as faults:
-        problems = faults.problems
-        chosen = None
-    if problems:
+    chosen, problems = config.checked(path, program.config_type, program.check)
+    if chosen is None or config.has_errors(problems):
         sys.stdout.write(config.report(problems) + "\n")
-    if any(one.severity == "error" for one in problems):
         return 1
-    sys.stdout.write(f"ok   {program.describe(chosen)}\n")
+    sys.stdout.write(config.verdict(problems, program.describe(chosen)) + "\n")
     return 0
 
 

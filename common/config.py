@@ -12,6 +12,7 @@ Checks across fields get the `Document` and make their faults with `Document.pro
 
 import re
 import tomllib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -179,6 +180,27 @@ def _reading_fix(path: str | FilePath, why: OSError) -> str:
     return "name a file"
 
 
+def checked(
+    path: str | FilePath, type: type[T], check: Callable[[T, Document], list[Problem]]
+) -> tuple[T | None, list[Problem]]:
+    """The file at `path` as a `type`, and all that is wrong in it; None where it is none."""
+    try:
+        return checked_text(read_text(path), type, check, str(path))
+    except ConfigError as faults:
+        return None, faults.problems
+
+
+def checked_text(
+    text: str, type: type[T], check: Callable[[T, Document], list[Problem]], file: str
+) -> tuple[T | None, list[Problem]]:
+    """`checked`, for a text that may not be in `file` yet."""
+    try:
+        chosen, document = read(text, type, file)
+    except ConfigError as faults:
+        return None, faults.problems
+    return chosen, check(chosen, document)
+
+
 def _whole_file(path: str | FilePath, text: str, fix: str = "") -> ConfigError:
     return ConfigError([Problem(text=text, file=str(path), effect=STOPS_START, fix=fix)])
 
@@ -250,6 +272,15 @@ def report(problems: list[Problem]) -> str:
     warnings = len(problems) - errors
     count = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}."
     return "\n\n".join([*map(str, problems), count])
+
+
+def has_errors(problems: list[Problem]) -> bool:
+    return any(one.severity == "error" for one in problems)
+
+
+def verdict(problems: list[Problem], summary: str) -> str:
+    """What `check FILE` prints of a file without errors: its warnings, `ok` and what it says."""
+    return "\n".join([*([report(problems)] if problems else []), f"ok   {summary}"])
 
 
 def _count(number: int, noun: str) -> str:
