@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from router.seam import Edit
+from router.edit import Edit
 
 T = TypeVar("T")
 

@@ -15,7 +15,10 @@ from msgspec.json import Decoder
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from router import edit, prompt
+from router.edit import ESCAPED_LETTER, MODEL_KEY, Edit, Place
 from router.errors import RequestError, invalid
+from router.prompt import NO_PROMPT, Prompt
 from router.route import Route
 
 #: A longer name is nobody's, and would be copied into every log line and message.
@@ -23,18 +26,66 @@ MODEL_LENGTH_MAX = 256
 #: Keys only steer: a longer one is cut.
 AFFINITY_LENGTH_MAX = 512
 
-#: Bodies above this are read off the loop: their text is counted there too, not later.
+#: Bodies above this are read off the loop: what may be asked of them is worked out there too.
 MEASURED_ABOVE = 1 << 20
+#: What is kept of such a prompt's beginning: the default of `prefix.block_bytes`, 256 times.
+PREFIX_KEPT_BYTES = 128 * 1024
 
-#: m, o, d, e and l are all 0x6_: no other escape can spell a key that reads `model`.
-_ESCAPED_LETTER = b"\\u006"
-_KEY = b'"model"'
+
+class Contents:
+    """What a request's body holds beside its model. Nothing of it changes once it is made."""
+
+    def __init__(
+        self,
+        *,
+        text_bytes: int = 0,
+        prompt: Prompt = NO_PROMPT,
+        prefix: bytes = b"",
+        place: Place | None = None,
+    ) -> None:
+        self.text_bytes = text_bytes
+        self.prompt = prompt
+        self.prefix = prefix
+        #: Where the model's name stands.
+        self.place = place
+
+
+_NOTHING = Contents()
+
+
+class _Lazy:
+    """A small JSON body: each question is answered when it is first asked."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._counted: tuple[int, Prompt] | None = None
+        self._prefix: tuple[int, bytes] = (0, b"")
+        self._place: Place | None = None
+        self._placed = False
+
+    def counted(self) -> tuple[int, Prompt]:
+        if self._counted is None:
+            self._counted = prompt.count(prompt.read(self._body))
+        return self._counted
+
+    def prefix(self, limit_bytes: int) -> bytes:
+        limit, found = self._prefix
+        if limit < limit_bytes:
+            found = prompt.prefix(prompt.read(self._body), limit_bytes)
+            self._prefix = limit_bytes, found
+        return found[:limit_bytes]
+
+    def place(self, named: bool) -> Place | None:
+        if not self._placed:
+            self._placed = True
+            self._place = edit.in_json(self._body, named=named)
+        return self._place
 
 
 class Envelope:
-    """`model` None: routed by capability alone. `text_bytes` counts message text, when asked."""
+    """`model` None: routed by capability alone. The methods cost nothing until they are called."""
 
-    __slots__ = ("_text", "affinity_key", "model", "stream", "user")
+    __slots__ = ("_contents", "affinity_key", "model", "stream", "user")
 
     def __init__(
         self,
@@ -42,19 +93,44 @@ class Envelope:
         stream: bool = False,
         affinity_key: str | None = None,
         user: str | None = None,
-        text: bytes | int = 0,
+        text: bytes | Contents = _NOTHING,
     ) -> None:
+        """`text` is a JSON body, to be looked into when asked, or what is known of another."""
         self.model = model
         self.stream = stream
         self.affinity_key = affinity_key
         self.user = user
-        self._text = text
+        self._contents: bytes | Contents | _Lazy = text
 
     def text_bytes(self) -> int:
-        """UTF-8 bytes of message or prompt text. Parsed on the first call only."""
-        if not isinstance(self._text, int):
-            self._text = text_bytes(self._text)
-        return self._text
+        """UTF-8 bytes of message or prompt text."""
+        known = self._known()
+        return known.text_bytes if isinstance(known, Contents) else known.counted()[0]
+
+    def prompt(self) -> Prompt:
+        """How much is said."""
+        known = self._known()
+        return known.prompt if isinstance(known, Contents) else known.counted()[1]
+
+    def prefix(self, limit_bytes: int) -> bytes:
+        """How the prompt begins, as the engine will see it: at most `limit_bytes`, and of a body
+        that was read off the loop at most PREFIX_KEPT_BYTES. Equal for equal beginnings only."""
+        known = self._known()
+        if isinstance(known, Contents):
+            return known.prefix[:limit_bytes]
+        return known.prefix(limit_bytes)
+
+    def edit(self, name: str) -> Edit | None:
+        """What makes the request name `name`, every other byte kept. None: it names no model."""
+        known = self._known()
+        place = known.place if isinstance(known, Contents) else known.place(self.model is not None)
+        return None if place is None else place.edit(name)
+
+    def _known(self) -> Contents | _Lazy:
+        known = self._contents
+        if isinstance(known, bytes):
+            known = self._contents = _Lazy(known)
+        return known
 
 
 EMPTY = Envelope()
@@ -73,9 +149,9 @@ _decode = Decoder(_Fields).decode
 def read_json(body: bytes, *, measure: bool = False) -> Envelope:
     """Raises RequestError (400) for two models, a model that is no string, and endless nesting.
 
-    `measure` counts the text now: for large bodies, which are read off the loop.
+    `measure` looks into it now and keeps nothing of it: for large bodies, read off the loop.
     """
-    if (body.count(_KEY) > 1 or body.find(_ESCAPED_LETTER) >= 0) and not _names_one_model(body):
+    if (body.count(MODEL_KEY) > 1 or body.find(ESCAPED_LETTER) >= 0) and not _names_one_model(body):
         return EMPTY
     try:
         fields = _decode(body)
@@ -97,7 +173,18 @@ def read_json(body: bytes, *, measure: bool = False) -> Envelope:
         fields.stream is True,
         key[:AFFINITY_LENGTH_MAX] if isinstance(key, str) and key else None,
         user[:AFFINITY_LENGTH_MAX] if isinstance(user, str) and user else None,
-        text_bytes(body) if measure else body,
+        _measured(body, model is not None) if measure else body,
+    )
+
+
+def _measured(body: bytes, named: bool) -> Contents:
+    said = prompt.read(body)
+    text_bytes, counted = prompt.count(said)
+    return Contents(
+        text_bytes=text_bytes,
+        prompt=counted,
+        prefix=prompt.prefix(said, PREFIX_KEPT_BYTES),
+        place=edit.in_json(body, named=named),
     )
 
 
@@ -137,61 +224,9 @@ def _names_one_model(body: bytes) -> bool:
     return True
 
 
-class _Part(Struct):
-    text: str = ""
-
-
-class _Message(Struct):
-    content: str | list[_Part | str] | None = None
-
-
-class _Texts(Struct):
-    messages: list[_Message] = []
-    prompt: str | list[str] | None = None
-
-
-class _Input(Struct):
-    input: str | list[_Message | str] | None = None
-    instructions: str | None = None
-
-
-_decode_texts = Decoder(_Texts).decode
-_decode_input = Decoder(_Input).decode
-
-
 def text_bytes(body: bytes) -> int:
-    """UTF-8 bytes of the text in `messages` and `prompt` (or `input`). 0 where there is none."""
-    try:
-        return _of_texts(_decode_texts(body)) + _of_input(_decode_input(body))
-    except (DecodeError, UnicodeDecodeError, RecursionError):
-        return 0
-
-
-def _of_texts(texts: _Texts) -> int:
-    prompt = texts.prompt
-    count = sum(_of_content(message.content) for message in texts.messages)
-    if isinstance(prompt, str):
-        return count + _utf8(prompt)
-    return count + sum(map(_utf8, prompt or ()))
-
-
-def _of_input(texts: _Input) -> int:
-    count = _utf8(texts.instructions or "")
-    if isinstance(texts.input, str):
-        return count + _utf8(texts.input)
-    for item in texts.input or ():
-        count += _utf8(item) if isinstance(item, str) else _of_content(item.content)
-    return count
-
-
-def _of_content(content: str | list[_Part | str] | None) -> int:
-    if isinstance(content, str):
-        return _utf8(content)
-    return sum(_utf8(part if isinstance(part, str) else part.text) for part in content or ())
-
-
-def _utf8(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    """UTF-8 bytes of the text in `messages`, `prompt` or `input`. 0 where there is none."""
+    return prompt.count(prompt.read(body))[0]
 
 
 def read_query(query: str) -> Envelope:
@@ -203,7 +238,9 @@ def read_query(query: str) -> Envelope:
     models = [value for key, value in fields if key == "model"]
     if len(models) > 1:
         raise RequestError(invalid("the query names 'model' twice", param="model"))
-    return Envelope(_checked(models[0])) if models else EMPTY
+    if not models:
+        return EMPTY
+    return Envelope(_checked(models[0]), text=Contents(place=edit.in_query(query)))
 
 
 def multipart_boundary(content_type: str) -> bytes | None:
@@ -250,6 +287,13 @@ class FormReader:
         self._head = b""
         self._value: bytearray | None = None
         self._broken = False
+        #: What is being read, and how much was before it.
+        self._chunk = b""
+        self._before = 0
+        #: The value of `model`, where it begins, and its length.
+        self._model: bytearray | None = None
+        self._start = -1
+        self._length = 0
         try:
             self._parser: MultipartParser | None = MultipartParser(
                 boundary,
@@ -268,10 +312,13 @@ class FormReader:
     def feed(self, data: bytes) -> None:
         if self._parser is None or self._broken:
             return
+        self._chunk = data
         try:
             self._parser.write(data)
         except (FormParserError, ValueError):
             self._broken = True
+        self._before += len(data)
+        self._chunk = b""
 
     def finish(self) -> Envelope:
         """Raises RequestError (400) for two `model` fields or one that is too long."""
@@ -287,7 +334,10 @@ class FormReader:
             model = models[0].decode()
         except UnicodeDecodeError:
             raise RequestError(invalid("'model' is not UTF-8", param="model")) from None
-        return Envelope(_checked(model), stream)
+        place = None
+        if self._length:
+            place = Place(self._start, self._start + self._length, edit.as_form)
+        return Envelope(_checked(model), stream, text=Contents(place=place))
 
     def _on_part_begin(self) -> None:
         self._parts += 1
@@ -320,12 +370,23 @@ class FormReader:
                     raise ValueError("too many values")
                 self._value = bytearray()
                 values.append(self._value)
+                if name == "model":
+                    self._model = self._value
         self._field = self._head = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        value = self._value
+        if value is None:
+            return
+        if value is self._model:
+            if not self._length:
+                # What looked like a boundary comes late, from the parser's own copy of one.
+                late = data is not self._chunk
+                self._start = self._before + (start - end if late else start)
+            self._length += end - start
         # One byte over the limit is kept, so that `finish` can say that it is too long.
-        if self._value is not None and len(self._value) <= 4 * MODEL_LENGTH_MAX:
-            self._value += data[start : min(end, start + 4 * MODEL_LENGTH_MAX + 1)]
+        if len(value) <= 4 * MODEL_LENGTH_MAX:
+            value += data[start : min(end, start + 4 * MODEL_LENGTH_MAX + 1)]
 
     def _on_part_end(self) -> None:
         self._value = None

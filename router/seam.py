@@ -12,10 +12,11 @@ word: the relay answers it). Load and permits of an attempt come back in `answer
 `failed` or `ended`, whichever comes first. No method awaits, blocks or raises but as said.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ssl import SSLContext
 from typing import Protocol, overload
 
+from router.edit import Edit
 from router.envelope import Envelope
 from router.errors import Problem
 from router.outcome import Failure, Outcome
@@ -47,6 +48,9 @@ class Fields(Protocol):
     def get(self, name: str, default: None = None, /) -> str | None: ...
     @overload
     def get(self, name: str, default: str, /) -> str: ...
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        ...
 
 
 class Ask:
@@ -89,17 +93,6 @@ class Ask:
         self.size = size
         #: Monotonic seconds when the head was complete.
         self.started = started
-
-
-class Edit:
-    """Put `text` in the place of body bytes `start` to `stop`: the model's name upstream."""
-
-    __slots__ = ("start", "stop", "text")
-
-    def __init__(self, start: int, stop: int, text: bytes) -> None:
-        self.start = start
-        self.stop = stop
-        self.text = text
 
 
 class Attempt:
