@@ -3,11 +3,13 @@
     CLOSED ──5 failures in a row──▶ OPEN ──30 s over──▶ HALF_OPEN (one trial at a time)
     HALF_OPEN ──3 trials succeed──▶ CLOSED          HALF_OPEN ──a trial fails──▶ OPEN
 
-A permit is the number of the state's life in which a request was admitted. Results under an older
-permit are stragglers: they change nothing. A trial that is given up goes to the next request.
+A permit is the number of the life in which a request was admitted: a life ends with each change of
+state, and each trial is a life of its own. Results under an older permit are stragglers: they
+change nothing. A trial that is given up goes to the next request.
 """
 
 from enum import Enum
+from math import ceil
 
 
 class State(Enum):
@@ -17,7 +19,7 @@ class State(Enum):
 
 
 class Breaker:
-    """`state` as of the last call; `until` is when an open one half-opens (monotonic seconds)."""
+    """`state` as of the last call: an open one half-opens when it next admits somebody."""
 
     __slots__ = (
         "_failures",
@@ -38,8 +40,9 @@ class Breaker:
         self.state = State.CLOSED
         #: Failures in a row while closed.
         self.failures = 0
-        #: Counts up with each change of state: what permits are checked against.
+        #: What permits are checked against. Counts up.
         self.life = 0
+        #: While open: when a trial may begin, in monotonic seconds. Else 0.
         self.until = 0.0
         #: A trial is running.
         self.trial = False
@@ -55,16 +58,17 @@ class Breaker:
         return not self.trial
 
     def admit(self, now: float) -> int | None:
-        """A permit for one request, or None. While half-open it is the trial."""
+        """A permit for one request, or None. While half-open the request is the trial."""
         if self.state is State.CLOSED:
             return self.life
         if self.state is State.OPEN:
             if now < self.until:
                 return None
             self._become(State.HALF_OPEN)
-        if self.trial:
+        elif self.trial:
             return None
         self.trial = True
+        self.life += 1
         return self.life
 
     def succeeded(self, permit: int) -> bool:
@@ -73,6 +77,8 @@ class Breaker:
             return False
         if self.state is State.CLOSED:
             self.failures = 0
+            return False
+        if not self.trial:
             return False
         self.trial = False
         self.won += 1
@@ -89,6 +95,8 @@ class Breaker:
             self.failures += 1
             if self.failures < self._failures:
                 return False
+        elif not self.trial:
+            return False
         self._become(State.OPEN)
         self.until = now + self._open_s
         return True
@@ -98,8 +106,19 @@ class Breaker:
         if permit == self.life:
             self.trial = False
 
+    def describe(self, now: float) -> str:
+        """For people: `breaker open, trial in 12 s`."""
+        if self.state is State.CLOSED:
+            return f"breaker closed, {self.failures} of {self._failures} failures"
+        if self.state is State.OPEN:
+            left_s = ceil(self.until - now)
+            return f"breaker open, trial in {left_s} s" if left_s > 0 else "breaker open, trial due"
+        running = "a trial runs" if self.trial else "trial due"
+        return f"breaker half-open, {running}, {self.won} of {self._trials} won"
+
     def _become(self, state: State) -> None:
         self.state = state
         self.life += 1
         self.failures = self.won = 0
+        self.until = 0.0
         self.trial = False
