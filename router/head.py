@@ -10,6 +10,7 @@ router writes itself never passes: framing, Host, the client's key, X-Forwarded-
 """
 
 import re
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import overload
@@ -118,11 +119,19 @@ class Fields:
     def get(self, name: str, default: str | None = None, /) -> str | None:
         found = self._found
         if found is None:
-            found = self._found = {}
-            for key, value in self._headers:
-                found.setdefault(key.decode("latin-1").lower(), value)
+            found = self._build()
         known = found.get(name)
         return default if known is None else known.decode("latin-1").strip()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._build() if self._found is None else self._found)
+
+    def _build(self) -> dict[str, bytes]:
+        found = self._found = {}
+        for key, value in self._headers:
+            found.setdefault(key.decode("latin-1").lower(), value)
+        return found
 
 
 class Head:

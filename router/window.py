@@ -39,8 +39,22 @@ class Pace:
 class Samples(deque[float]):
     """The last 256 measurements, in seconds. `append` adds one."""
 
+    #: The newest and how many there were, when the median was last measured.
+    _measured: tuple[float | None, int] = (None, 0)
+    _median = 0.0
+
     def __init__(self) -> None:
         super().__init__(maxlen=SAMPLES_MAX)
+
+    def median(self) -> float | None:
+        """`percentile(50)`, sorted anew only after another measurement."""
+        if not self:
+            return None
+        newest, count = self._measured
+        if self[-1] is not newest or len(self) != count:
+            self._measured = self[-1], len(self)
+            self._median = self.percentile(50) or 0.0
+        return self._median
 
     def percentile(self, percent: float) -> float | None:
         """The nearest-rank percentile: always a value that was measured. None before the first."""

@@ -56,3 +56,13 @@ def test_a_histogram_counts_every_value_once_in_its_bucket(values: list[float]) 
     counts, total = histogram.read()
     assert counts == expected
     assert abs(total - sum(values)) < 1e-6
+
+
+def test_the_median_follows_each_measurement() -> None:
+    samples = Samples()
+    assert samples.median() is None
+    for count in range(1, 600):
+        samples.append(count * 37 % 101 / 1000)
+        assert samples.median() == samples.percentile(50)
+    samples.clear()
+    assert samples.median() is None
