@@ -1,6 +1,7 @@
 """Puts the router together and runs it until it is told to stop.
 
-access ─▶ bind ─▶ snapshot ─▶ watch ─▶ relay ─▶ ready
+configuration ─▶ bind ─▶ snapshot ─▶ watch ─▶ relay ─▶ ready
+reload: `swap`, everything that a configuration says in one turn of the loop
 stop: no new connections ─▶ requests end, up to drain_s ─▶ watch ─▶ last snapshot, last log lines
 """
 
@@ -11,23 +12,29 @@ import random
 import socket
 import ssl
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from aiohttp import ClientSession, web
 
 from common import http, listen, logs, paths, tasks
 from common.daemon import Daemon
 from common.http import Server
-from router import access, control, metrics, snapshot, static
+from common.wire.registry import Service
+from router import access, control, judging, loaded, metrics, snapshot, versions
 from router.accesslog import AccessLog, Pipe
 from router.brain import Brain
 from router.config import Config
 from router.fleet import Changes, Fleet
+from router.following import Following
+from router.loaded import Loaded
+from router.plan import Plan
 from router.probe import Prober
+from router.reload import Reloader
+from router.seam import End
 from router.server import Relay, serve_relay
-from router.watch import Link, Watch
+from router.versions import Versions
 
 SNAPSHOT_NAME = "snapshot.json"
 #: How long a start waits for a registry that neither answers nor refuses, before it serves from its
@@ -37,14 +44,17 @@ FIRST_SYNC_S = 1.0
 _log = logs.get("router")
 
 
-async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
-    """The daemon, from start to stop. Raises RefusalError where it cannot start."""
-    token = access.settle(config, str(path or "/etc/creche/router.toml"))
+async def main(daemon: Daemon, _: Config, path: Path | None) -> None:
+    """The daemon, from start to stop. Raises RefusalError or ConfigError where it cannot start."""
+    # Read once more: what is kept as a good version is the text that runs.
+    start, file = loaded.at_start(path)
+    config = start.config
     async with contextlib.AsyncExitStack() as stack:
         public, operator = _bind(config, stack)
-        router = Router(config, token)
+        router = Router(start, file)
+        daemon.on_reload(router.reloader.ask)
         stack.push_async_callback(router.close)
-        await router.start()
+        await router.start(daemon)
         await router.serve(public, operator)
         _settle_memory()
         _log.info("serving", listen=config.listen, registries=list(config.registries))
@@ -73,67 +83,78 @@ def _bind(
     return bound[0], bound[1] if len(bound) > 1 else []
 
 
+@runtime_checkable
+class Reconfigurable(Protocol):
+    def reconfigure(self, config: Config) -> None: ...
+
+
+def _reconfigure(brain: Brain, config: Config) -> None:
+    if isinstance(brain, Reconfigurable):
+        brain.reconfigure(config)
+    else:
+        brain.config = config
+
+
+def _no_log(_: Plan, __: End) -> None:
+    """`access_log = false`."""
+
+
 class Router:
     """Every part, and the order in which they begin and end."""
 
-    def __init__(self, config: Config, token: str | None) -> None:
-        self._config = config
-        self._token = token
+    def __init__(self, start: Loaded, file: Path | None) -> None:
+        config = start.config
+        self._loaded = start
         self._pipe = Pipe(sys.stdout.fileno())
         self.log = AccessLog(self._pipe.write, short=sys.stdout.isatty())
         self.brain = Brain(config, random.random, tls=ssl.create_default_context)
-        if config.access_log:
-            self.brain.log = self.log.append
+        self._log_requests()
         self.fleet = Fleet()
         folder = paths.state_dir("router", config.state_dir)
-        self.keeper = snapshot.Keeper(folder / SNAPSHOT_NAME, self.fleet)
         self._snapshot = folder / SNAPSHOT_NAME
-        self._static: frozenset[str] = frozenset()
+        self.keeper = snapshot.Keeper(self._snapshot, self.fleet)
+        self.reloader = Reloader(self, start, file, Versions(folder / versions.FOLDER))
+        self.following = Following(
+            self.fleet, self._apply, reported=self.brain.reported, dice=random.random
+        )
+        self._door = control.Door(start.token, plain=config.error_shape == "plain")
+        #: Names that the file itself has.
+        self._named: frozenset[str] = frozenset()
         self._has_table = False
         self._background: list[asyncio.Task[None]] = []
-        self._sessions: list[ClientSession] = []
+        self._probes: ClientSession | None = None
         self._servers: list[Server] = []
         self._relay: Relay | None = None
-        self.watch: Watch | None = None
 
-    async def start(self) -> None:
+    async def start(self, daemon: Daemon) -> None:
         """Everything but the ports."""
-        self._take_static()
-        self._take_snapshot()
+        config = self._loaded.config
+        await self.reloader.started()
+        self._take_services({})
+        if config.registries:
+            self._take_snapshot()
         # Engines must never see the cluster's token: probes have a session of their own.
-        probes, registry = http.client(), http.client(token=self._token)
-        self._sessions = [probes, registry]
-        self._spawn(Prober(self.brain, probes).run(), "router.probes")
+        self._probes = http.client()
+        self._spawn(Prober(self.brain, self._probes).run(), "router.probes")
         self._spawn(self.log.run(), "router.accesslog")
         self._spawn(self._tick(), "router.tick")
-        if not self._config.registries:
-            return
-        self.watch = Watch(
-            self._config.registries,
-            registry,
-            self.fleet,
-            self._apply,
-            reported=self.brain.reported,
-            dice=random.random,
-        )
-        self._spawn(self.watch.run(), "router.watch")
-        self._spawn(self.watch.compare(), "router.compare")
         self._spawn(self.keeper.run(), "router.snapshot")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_SYNC_S):
-                await self.watch.tried.wait()
+        self.following.start(config.registries, self._loaded.token)
+        self._spawn(self.following.run(), "router.following")
+        self._spawn(self.reloader.run(daemon), "router.reloads")
+        await self.following.tried(FIRST_SYNC_S)
 
     async def serve(self, public: list[socket.socket], operator: list[socket.socket]) -> None:
         handed_over = await http.serve(self._application(operator=not operator))
         self._servers.append(handed_over)
         if operator:
             self._servers.append(await http.serve(self._application(operator=True), operator))
-        self._relay = await serve_relay(public, self.brain, self._config, handed_over)
+        self._relay = await serve_relay(public, self.brain, self._loaded.config, handed_over)
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take no more; let what runs end, for `drain_s` or until `hurry`."""
         if self._relay is not None:
-            await self._relay.drain(self._config.timeouts.drain_s, hurry)
+            await self._relay.drain(self._loaded.config.timeouts.drain_s, hurry)
 
     async def close(self) -> None:
         if self._relay is not None:
@@ -141,29 +162,52 @@ class Router:
         for server in self._servers:
             await server.close(timeout_s=1.0)
         await tasks.cancel(*self._background)
+        await self.following.close()
         await self.keeper.close()
-        for session in self._sessions:
-            await session.close()
+        if self._probes is not None:
+            await self._probes.close()
         await self._pipe.drain()
+
+    # --- configuration ----------------------------------------------------------------------------
+
+    def swap(self, new: Loaded) -> None:
+        """From the next request on; those that run keep what they began with."""
+        old, self._loaded = self._loaded, new
+        config = new.config
+        _reconfigure(self.brain, config)
+        self._take_services(old.services)
+        self._log_requests()
+        self._door.token = new.token
+        self._door.plain = config.error_shape == "plain"
+        if self._relay is not None:
+            self._relay.reconfigure(config)
+        self.following.change(config.registries, new.token)
+
+    async def judge(self, old: Loaded, new: Loaded) -> str | None:
+        return await judging.judge(old, new, self.brain.table, self.fleet.records)
+
+    def _log_requests(self) -> None:
+        self.brain.log = self.log.append if self._loaded.config.access_log else _no_log
 
     # --- the table --------------------------------------------------------------------------------
 
-    def _take_static(self) -> None:
-        items = [
-            static.Item(name=s.name, host=s.host, port=s.port, weight=s.weight, metadata=s.metadata)
-            for s in self._config.static_services
-        ]
-        if self._config.static_file:
-            items += static.load(self._config.static_file)
-        found = static.services(items)
-        self._static = frozenset(found)
-        if found:
-            self.brain.apply(found, source="static")
-            self._has_table = True
+    def _take_services(self, before: Mapping[str, Mapping[str, Service]]) -> None:
+        """What the file itself names. What it names no more is the registry's word again."""
+        now = self._loaded.services
+        self._named = frozenset(name for found in now.values() for name in found)
+        gone = {name for found in before.values() for name in found} - self._named
+        if gone:
+            records = self.fleet.records
+            self.brain.apply(
+                {name: records.get(name) for name in gone},
+                suspect=self.fleet.held.keys() & gone,
+            )
+        for source, found in now.items():
+            if found:
+                self.brain.apply(found, source=source)
+                self._has_table = True
 
     def _take_snapshot(self) -> None:
-        if not self._config.registries:
-            return
         found = snapshot.load(self._snapshot)
         if found is None:
             return
@@ -173,9 +217,9 @@ class Router:
 
     def _apply(self, changes: Changes) -> None:
         records = changes.records
-        if self._static and not self._static.isdisjoint(records):
+        if not self._named.isdisjoint(records):
             # What the operator wrote down outranks a registration under the same name.
-            records = {n: s for n, s in records.items() if n not in self._static}
+            records = {n: s for n, s in records.items() if n not in self._named}
         self.brain.apply(records, suspect=changes.suspect, fresh=changes.fresh)
         self.keeper.changed()
 
@@ -190,23 +234,22 @@ class Router:
         return control.application(
             control.Control(
                 self.brain,
-                metrics.registry(metrics.RouterCollector(self.brain, lambda: self.link.connected)),
-                link=lambda: self.link,
+                metrics.registry(
+                    metrics.RouterCollector(self.brain, lambda: self.following.link.connected),
+                    metrics.ConfigCollector(self.reloader.read),
+                ),
+                link=lambda: self.following.link,
                 epoch=lambda: self.fleet.epoch,
                 ready=lambda: self.ready,
+                reloader=self.reloader,
             ),
-            token=self._token,
+            self._door,
             operator=operator,
-            plain=self._config.error_shape == "plain",
         )
 
     @property
-    def link(self) -> Link:
-        return self.watch.link if self.watch is not None else Link(why="no registry configured")
-
-    @property
     def ready(self) -> bool:
-        return self._has_table or (self.watch is not None and self.watch.synced.is_set())
+        return self._has_table or self.fleet.synced_once
 
     def _spawn(self, coro: Coroutine[Any, Any, None], name: str) -> None:
         self._background.append(tasks.spawn(coro, name, fatal=True))

@@ -4,13 +4,16 @@ The relay hands a control request's connection over for good, so every answer cl
 that should have been relayed is a client's second request on such a connection: 421.
 
     open to all      /health /status /ready /models /v1/models /v1/models/{id}
-    with the token   /stats /services, and the operator's: /metrics
+    with the token   /stats /services, and the operator's: /metrics /admin/config
+                     POST /admin/reload /admin/rollback
 """
 
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from common import auth, clock, http
@@ -18,8 +21,25 @@ from common.http import HttpError, json_response
 from router import errors, metrics, views
 from router.brain import Brain
 from router.errors import Problem
+from router.reload import Refused, Reloader
 from router.route import Kind, resolve
 from router.watch import Link
+
+
+class Door:
+    """Who may come in, and how refusals look. A reload changes it."""
+
+    def __init__(self, token: str | None, *, plain: bool = False) -> None:
+        self.token = token
+        #: `error_shape = "plain"`.
+        self.plain = plain
+
+
+class Rollback(Struct, frozen=True):
+    """A body of POST /admin/rollback. `version` null: the good one before."""
+
+    version: int | None = None
+
 
 OPEN = frozenset({"/health", "/status", "/ready", "/models", "/v1/models"})
 _ONE_MODEL = "/v1/models/"
@@ -36,12 +56,14 @@ class Control:
         link: Callable[[], Link],
         epoch: Callable[[], str | None],
         ready: Callable[[], bool],
+        reloader: Reloader,
     ) -> None:
         self._brain = brain
         self._metrics = found
         self._link = link
         self._epoch = epoch
         self._ready = ready
+        self._reloader = reloader
         self._started = clock.monotonic()
 
     async def health(self, _: web.Request) -> web.Response:
@@ -54,6 +76,8 @@ class Control:
             epoch=self._epoch(),
             wall=clock.wall(),
         )
+        if self._reloader.message:
+            answer = replace(answer, message=f"{answer.message}; {self._reloader.message}")
         return json_response(answer)
 
     async def ready(self, _: web.Request) -> web.Response:
@@ -80,16 +104,30 @@ class Control:
             raise HttpError(404, text, "model_not_found")
         return json_response(found)
 
+    async def config(self, _: web.Request) -> web.Response:
+        return _changed(await self._reloader.describe())
+
+    async def reload(self, _: web.Request) -> web.Response:
+        return _changed(await self._reloader.reload())
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        wanted = await http.read_json(request, Rollback, empty=b"{}")
+        return _changed(await self._reloader.rollback(wanted.version))
+
     async def metrics(self, _: web.Request) -> web.Response:
         body = metrics.exposition(self._metrics)
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-def application(
-    control: Control, *, token: str | None, operator: bool, plain: bool
-) -> web.Application:
-    """`operator`: with /metrics; without, it is 404 here. `plain`: `error_shape = "plain"`."""
-    app = web.Application(middlewares=[http.errors(_shape(plain)), _guard(token, plain)])
+def _changed(found: Struct | Refused) -> web.Response:
+    if isinstance(found, Refused):
+        return json_response(found.answer, found.status)
+    return json_response(found)
+
+
+def application(control: Control, door: Door, *, operator: bool) -> web.Application:
+    """`operator`: with /metrics and /admin/; without, they are 404 here."""
+    app = web.Application(middlewares=[http.errors(_shape(door)), _guard(door)])
     paths: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
         "/health": control.health,
         "/status": control.health,
@@ -102,6 +140,9 @@ def application(
     }
     if operator:
         paths["/metrics"] = control.metrics
+        paths["/admin/config"] = control.config
+        app.router.add_post("/admin/reload", control.reload)
+        app.router.add_post("/admin/rollback", control.rollback)
     for path, handler in paths.items():
         app.router.add_get(path, handler)
     app.router.add_route("*", "/{rest:.*}", _elsewhere)
@@ -125,10 +166,10 @@ async def _close_after(request: web.Request, response: web.StreamResponse) -> No
         response.headers["Connection"] = "close"
 
 
-def _guard(token: str | None, plain: bool) -> Middleware:
+def _guard(door: Door) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        path = request.path
+        path, token = request.path, door.token
         if (
             token is None
             or path in OPEN
@@ -140,7 +181,7 @@ def _guard(token: str | None, plain: bool) -> Middleware:
         problem = Problem(401, text, code="unauthorized", type="invalid_request_error")
         return web.Response(
             status=401,
-            body=errors.body(problem, plain=plain),
+            body=errors.body(problem, plain=door.plain),
             headers=errors.headers(problem),
             content_type="application/json",
         )
@@ -148,13 +189,12 @@ def _guard(token: str | None, plain: bool) -> Middleware:
     return check
 
 
-def _shape(plain: bool) -> http.ErrorShape:
-    def openai(status: int, text: str, code: str) -> dict[str, object]:
+def _shape(door: Door) -> http.ErrorShape:
+    def shape(status: int, text: str, code: str) -> dict[str, object]:
+        if door.plain:
+            return {"error": text}
         kind = "server_error" if status >= 500 else "invalid_request_error"
         param = "model" if code == "model_not_found" else None
         return {"error": {"message": text, "type": kind, "param": param, "code": code}}
 
-    def older(status: int, text: str, code: str) -> dict[str, object]:
-        return {"error": text}
-
-    return older if plain else openai
+    return shape

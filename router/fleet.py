@@ -51,6 +51,13 @@ class Fleet:
         self.records = {service.name: service for service in services}
         return Changes(dict(self.records))
 
+    def forget(self) -> Changes:
+        """No registry is followed any more: as if nothing had ever been heard."""
+        gone = Changes(dict.fromkeys(self.records))
+        self.records, self.held = {}, {}
+        self.epoch, self.revision, self._collecting = None, 0, None
+        return gone
+
     def connection_lost(self) -> None:
         """Half a sync is no sync."""
         self._collecting = None

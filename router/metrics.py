@@ -114,6 +114,35 @@ class RouterCollector(Collector):
             yield GaugeMetricFamily(name, text, value)
 
 
+class ConfigCollector(Collector):
+    """What became of reloads: counts by outcome, whether the last one failed, when the one in force
+    was loaded."""
+
+    def __init__(self, read: Callable[[], tuple[dict[str, int], bool, float]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Family]:
+        counts, last_failed, good_at = self._read()
+        reloads = CounterMetricFamily(
+            "creche_config_reloads",
+            "Reloads: ok, failed (the old stayed), rolled_back (asked for), undone (by itself).",
+            labels=["outcome"],
+        )
+        for outcome, count in counts.items():
+            reloads.add_metric([outcome], count)
+        yield reloads
+        yield GaugeMetricFamily(
+            "creche_config_last_reload_ok",
+            "0 while the last reload failed or was undone.",
+            float(not last_failed),
+        )
+        yield GaugeMetricFamily(
+            "creche_config_last_good_timestamp_seconds",
+            "When the configuration in force was loaded.",
+            good_at,
+        )
+
+
 def _add(family: HistogramMetricFamily, model: str, histogram: Histogram) -> None:
     running = 0
     buckets: list[tuple[str, float]] = []
@@ -128,10 +157,11 @@ def _bound(seconds: float) -> str:
     return repr(float(seconds))
 
 
-def registry(collector: Collector) -> CollectorRegistry:
+def registry(*collectors: Collector) -> CollectorRegistry:
     """Ours and the process's own, without prometheus-client's global one."""
     found = CollectorRegistry(auto_describe=False)
-    found.register(collector)
+    for collector in collectors:
+        found.register(collector)
     ProcessCollector(registry=found)
     PlatformCollector(registry=found)
     GCCollector(registry=found)

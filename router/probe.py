@@ -14,6 +14,7 @@ from common import clock, logs
 from common.address import Address
 from common.tasks import cancel, spawn
 from router.brain import Brain
+from router.config import Health
 from router.nodes import Node
 
 #: Probes that run at the same time: a lost rack must not cost thousands of sockets at once.
@@ -26,17 +27,20 @@ class Prober:
     def __init__(self, brain: Brain, session: ClientSession) -> None:
         self._brain = brain
         self._session = session
-        self._config = brain.config.health
         self._asked: dict[Node, float] = {}
         self._running: dict[Node, asyncio.Task[None]] = {}
 
+    @property
+    def _config(self) -> Health:
+        """A reload may change it."""
+        return self._brain.config.health
+
     async def run(self) -> None:
         """Until cancelled."""
-        pause_s = min(self._config.connect_probe_s, self._config.probe_s) / 4
         try:
             while True:
                 self._ask_due(clock.monotonic())
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(min(self._config.connect_probe_s, self._config.probe_s) / 4)
         finally:
             await cancel(*self._running.values())
 

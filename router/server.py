@@ -21,6 +21,7 @@ from router.errors import Problem, invalid
 from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
 from router.inbound import Incoming
+from router.reading import INLINE_BYTES_MAX
 from router.request_id import RequestIds
 from router.seam import Desk
 from router.sweep import Sweep
@@ -90,6 +91,22 @@ class Relay:
         self._quiet: asyncio.Event | None = None
         self._gone: asyncio.Event | None = None
         self._closed = False
+
+    def reconfigure(self, config: Config) -> None:
+        """From the next request on: those that run keep what they began with."""
+        limits, timeouts = config.limits, config.timeouts
+        self.limits = self.gateway.limits = limits
+        self.timeouts = self.gateway.timeouts = timeouts
+        self.half_close = config.half_close
+        self.plain_errors = self.gateway.plain_errors = config.error_shape == "plain"
+        # What is in memory of a body that arrives now is settled: body_memory_bytes stays.
+        memory_bytes = self.bodies.body_memory_bytes
+        self.gateway.inline_bytes = min(INLINE_BYTES_MAX, memory_bytes, limits.json_bytes_max)
+        self.pool.head_bytes_max = limits.head_bytes_max
+        self.bodies.body_bytes_max = limits.body_bytes_max
+        self.bodies.memory_bytes_max = limits.bodies_memory_bytes_max
+        self.bodies.disk_bytes_max = limits.bodies_disk_bytes_max
+        self._trusted = [_network(text) for text in config.trusted_proxies]
 
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Serve on listening sockets, bound by the caller."""

@@ -1,7 +1,7 @@
 """The last good configuration files, kept so that one of them can come back.
 
     keep ─▶ a new version, in force        back_to(n) ─▶ n in force, the one it replaces rejected
-    previous ─▶ the newest before the one in force that was not rejected
+    before(n) ─▶ the newest before n that was not rejected
 
 Each version is the file byte for byte, `<number>_<time>_<digest>.toml`; `in-force.json` says
 which one runs. Every write is whole or not at all (write, fsync, rename), readable by its owner
@@ -95,16 +95,19 @@ class Versions:
 
     def read(self, number: int) -> str | None:
         """None: there is no such version."""
+        path = self.path(number)
+        return None if path is None else path.read_bytes().decode()
+
+    def path(self, number: int) -> Path | None:
         for path in self._paths():
             if _parts(path)[0] == number:
-                return path.read_bytes().decode()
+                return path
         return None
 
-    def previous(self) -> int | None:
-        """What a rollback returns to. None: nothing older is left."""
-        in_force = self._in_force().version
+    def before(self, number: int | None) -> int | None:
+        """What a rollback from `number` returns to (None: from what was not kept)."""
         for one in self.all():
-            if one.version < in_force and not one.rejected:
+            if not one.rejected and (number is None or one.version < number):
                 return one.version
         return None
 

@@ -93,6 +93,7 @@ class Watch:
         """Until cancelled. Each address in turn; a pause only when all were tried."""
         backoff_s = BACKOFF_FIRST_S
         at = tried = 0
+        self._arm_expiry()  # what an earlier watch held back still has its time
         try:
             while True:
                 url = self._registries[at]

@@ -122,14 +122,12 @@ class RouterConfig(Struct, frozen=True, kw_only=True):
     #: Until then the last reload may undo itself; null: it stays.
     undo_until: str | None
     versions: list[ConfigVersion]
-    #: Of the version that `?version=` names.
-    text: str | None = None
 
 
 class ReloadAnswer(Struct, frozen=True, kw_only=True):
     """`POST /admin/reload` and `/admin/rollback`, status 200: it is in force."""
 
-    #: "reloaded", "unchanged" or "rolled back".
+    #: "reloaded" or "rolled back".
     status: str
     version: int | None
     digest: str

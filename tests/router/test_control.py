@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec import json
@@ -5,11 +7,14 @@ from yarl import URL
 
 from common.wire.registry import Health
 from common.wire.router import RouterHealth, RouterServices, RouterStats
-from router import control, metrics
+from router import control, loaded, metrics
 from router.brain import Brain
 from router.outcome import Outcome
+from router.reload import Reloader
+from router.versions import Versions
 from router.watch import Link
 from tests.router.making import begin, brain, end, serve, service
+from tests.router.test_reload import Router
 
 
 def application(
@@ -20,14 +25,17 @@ def application(
     plain: bool = False,
     ready: bool = True,
 ) -> TestClient:  # type: ignore[type-arg]
+    # Nothing here reloads: a Reloader that was never started.
+    reloader = Reloader(Router(), loaded.load("", "router.toml"), None, Versions(Path("/none")))
     made = control.Control(
         found,
         metrics.registry(metrics.RouterCollector(found, lambda: True)),
         link=lambda: Link(True, "http://r", ""),
         epoch=lambda: "e",
         ready=lambda: ready,
+        reloader=reloader,
     )
-    app = control.application(made, token=token, operator=operator, plain=plain)
+    app = control.application(made, control.Door(token, plain=plain), operator=operator)
     return TestClient(TestServer(app))
 
 

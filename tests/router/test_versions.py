@@ -64,20 +64,21 @@ def test_a_text_that_comes_again_moves_to_the_newest_place(tmp_path: Path) -> No
     for text in ("a", "b", "a"):
         versions.keep(text, DAY, most=10)
     assert numbers(versions) == [3, 2]
-    assert versions.previous() == 2
+    assert versions.before(3) == 2
     assert versions.read(3) == "a"
 
 
 def test_a_rollback_returns_to_the_one_before_and_then_further_back(tmp_path: Path) -> None:
     versions = Versions(tmp_path)
-    assert versions.previous() is None
+    assert versions.before(None) is None
     for text in ("a", "b", "c"):
         versions.keep(text, DAY, most=10)
+    assert versions.before(None) == 3
     for wanted in (2, 1):
-        assert versions.previous() == wanted
+        assert versions.before(wanted + 1) == wanted
         versions.back_to(wanted)
         assert in_force(versions) == [wanted]
-    assert versions.previous() is None, "nothing older"
+    assert versions.before(1) is None, "nothing older"
     assert [one.rejected for one in versions.all()] == [True, True, False]
 
 
@@ -87,7 +88,7 @@ def test_what_was_rolled_back_from_is_not_returned_to_by_itself(tmp_path: Path) 
         versions.keep(text, DAY, most=10)
     versions.back_to(1)
     assert versions.keep("mended", DAY, most=10) == 3
-    assert versions.previous() == 1, "not the bad one"
+    assert versions.before(3) == 1, "not the bad one"
     versions.back_to(2)
     assert in_force(versions) == [2], "unless it is asked for by its number"
     assert [one.version for one in versions.all() if one.rejected] == [3]

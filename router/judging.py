@@ -1,0 +1,89 @@
+"""Holds the old and the new configuration against the present fleet: what would each serve?
+
+Whatever the registry says is the same for both. Services that only one of the two files has, or has
+at another address, are asked by a connect: nothing else is known of those that no request reaches.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from common.wire.registry import Service
+from router.loaded import Loaded
+from router.nodes import Node
+from router.rollback import Side, named, reason
+from router.table import Table
+from router.upstream import Identity, Upstream, address, identity
+
+#: Clouds are farther away than engines.
+CONNECT_S = 5.0
+#: Connects at the same time.
+AT_ONCE_MAX = 64
+
+
+async def judge(
+    old: Loaded, new: Loaded, present: Table, registered: Mapping[str, Service]
+) -> str | None:
+    """Why `old` must come back; None: `new` stays. `present` is the table as `new` made it."""
+    of_old, of_new = _by_name(old), _by_name(new)
+    shared = {name for name, one in of_old.items() if _is_same(one, of_new.get(name))}
+    doubtful = [
+        one for found in (of_old, of_new) for one in found.values() if one.name not in shared
+    ]
+    reached = await _reached(doubtful)
+
+    def well(found: Mapping[str, Service]) -> dict[str, Service]:
+        return {
+            name: one for name, one in found.items() if name in shared or identity(one) in reached
+        }
+
+    others = of_old.keys() | of_new.keys()
+    sides = []
+    for loaded, found in ((old, of_old), (new, of_new)):
+        records: dict[str, Service | None] = {
+            name: None if name in found else registered.get(name) for name in others
+        }
+        records.update(well(found))
+        table = present.apply({name: _upstream(one) for name, one in records.items()})
+        sides.append(Side(named(loaded.config), served(loaded, table)))
+    return reason(*sides)
+
+
+def served(loaded: Loaded, table: Table) -> frozenset[str]:
+    """Names that clients may ask for and that something would answer."""
+    fit = (name for name, listed in table.models.items() if any(u.fit or u.suspect for u in listed))
+    return frozenset(fit)
+
+
+def _by_name(loaded: Loaded) -> dict[str, Service]:
+    return {name: one for found in loaded.services.values() for name, one in found.items()}
+
+
+def _is_same(one: Service, other: Service | None) -> bool:
+    return other is not None and identity(one) == identity(other)
+
+
+def _upstream(service: Service | None) -> Upstream | None:
+    """A view that no request will use."""
+    if service is None:
+        return None
+    where = address(service)
+    return Upstream(service, Node(service.name, where.host, where.port))
+
+
+async def _reached(services: Iterable[Service]) -> frozenset[Identity]:
+    """Those that take a connection."""
+    places = asyncio.Semaphore(AT_ONCE_MAX)
+    asked = {identity(one): one for one in services}
+
+    async def ask(service: Service) -> bool:
+        where = address(service)
+        try:
+            async with places, asyncio.timeout(CONNECT_S):
+                _, writer = await asyncio.open_connection(where.host, where.port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    answers = await asyncio.gather(*map(ask, asked.values()))
+    return frozenset(mark for mark, well in zip(asked, answers, strict=True) if well)

@@ -1,0 +1,79 @@
+"""A configuration ready to be put in force: whatever can fail about it has been done.
+
+    text ─decode─▶ Config ─check─▶ without what only a restart changes ─▶ token, services ─▶ Loaded
+
+The same steps at the start and at every reload; they read files, so a reload takes them off the
+loop.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from common.config import ConfigError, Problem, read, read_text
+from common.wire.registry import Service
+from router import access, check, difference, static, versions
+from router.config import Config
+
+#: Where a file is expected when none was given: for messages.
+DEFAULT_FILE = "/etc/creche/router.toml"
+STATIC = "static"
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """`config` is in force, `asked` is what the file says: they differ in `waiting`."""
+
+    text: str
+    digest: str
+    asked: Config
+    config: Config
+    #: Keys of the file that only a restart brings into force.
+    waiting: list[str]
+    warnings: list[Problem]
+    #: What guards the control paths, and is shown to the registry.
+    token: str | None
+    #: What the file itself names, by source and name.
+    services: Mapping[str, Mapping[str, Service]]
+
+
+def at_start(path: Path | None) -> tuple[Loaded, Path | None]:
+    """The file that a start is made with, and where it is from now on: folders may change."""
+    if path is None:
+        return load("", DEFAULT_FILE), None
+    file = path.absolute()
+    return load(read_text(file), str(file)), file
+
+
+def load(text: str, file: str, running: Config | None = None) -> Loaded:
+    """`text` as the router would run it. Raises ConfigError with all that is wrong, RefusalError.
+
+    `running`: what only a restart changes stays as it is there. None: this is the start.
+    """
+    asked, document = read(text, Config, file)
+    problems = check.problems(asked, document)
+    if any(one.severity == "error" for one in problems):
+        raise ConfigError(problems)
+    config = asked if running is None else difference.effective(running, asked)
+    # Both must hold: the ports that are open now, and those of the next start.
+    access.settle(asked, file)
+    return Loaded(
+        text=text,
+        digest=versions.digest(text),
+        asked=asked,
+        config=config,
+        waiting=[] if running is None else difference.waiting(running, asked),
+        warnings=problems,
+        token=access.settle(config, file),
+        services={STATIC: _static(config)},
+    )
+
+
+def _static(config: Config) -> dict[str, Service]:
+    items = [
+        static.Item(name=s.name, host=s.host, port=s.port, weight=s.weight, metadata=s.metadata)
+        for s in config.static_services
+    ]
+    if config.static_file:
+        items += static.load(config.static_file)
+    return static.services(items)
