@@ -9,6 +9,7 @@ from router.answering import ASKED, Answering
 from router.body import Bodies, Body, Pump, length, segments
 from router.config import Timeouts
 from router.downstream import Client
+from router.edit import Edit
 from router.errors import Problem
 from router.seam import Attempt
 from router.uplink import Uplink
@@ -54,12 +55,8 @@ class Asking(Answering):
         start = head.start
         if not start:
             start = self._write_start()
-        if upstream.path_prefix:
-            start = b"%b %b%b HTTP/1.1\r\n" % (
-                head.method.encode("latin-1"),
-                upstream.path_prefix.encode("latin-1"),
-                head.target,
-            )
+        if upstream.paths is not None:
+            start = _request_line(head.method, upstream.paths.under(head.target))
         if attempt.edit is None and not body.on_disk:
             data = body.whole()
             if data and len(data) <= _JOINED_BYTES_MAX:
@@ -75,7 +72,14 @@ class Asking(Answering):
     def _send_other(self, link: Uplink, attempt: Attempt, start: bytes, now: float) -> None:
         """No body, a large or an edited one, or one on disk."""
         head, body = self._head, self._body
-        parts = segments(body, attempt.edit)
+        edit = attempt.edit
+        if edit is not None and head.websocket:
+            # It has no body: its model stands in its query.
+            target = _edited(head.target, edit)
+            paths = attempt.upstream.paths
+            start = _request_line(head.method, target if paths is None else paths.under(target))
+            edit = None
+        parts = segments(body, edit)
         count = length(parts)
         if count or head.content_length is not None or head.chunked:
             ending = b"content-length: %d\r\n\r\n" % count
@@ -101,7 +105,7 @@ class Asking(Answering):
         else:
             forwarded = b"%bX-Forwarded-Host: %b\r\n" % (client.forwarded, head.host)
         head.tail = b"%b%bx-request-id: " % (head.lines, forwarded)
-        head.start = start = b"%b %b HTTP/1.1\r\n" % (head.method.encode("latin-1"), head.target)
+        head.start = start = _request_line(head.method, head.target)
         return start
 
     def _await_answer(self, attempt: Attempt, now: float) -> None:
@@ -139,6 +143,15 @@ class Asking(Answering):
     def upstream_resumed(self) -> None:
         if self._pump is not None:
             self._pump.resume(self._bodies)
+
+
+def _request_line(method: str, target: bytes) -> bytes:
+    return b"%b %b HTTP/1.1\r\n" % (method.encode("latin-1"), target)
+
+
+def _edited(target: bytes, edit: Edit) -> bytes:
+    path, mark, query = target.partition(b"?")
+    return path + mark + query[: edit.start] + edit.text + query[edit.stop :]
 
 
 def _trusted_lines(kept: dict[bytes, bytes], client: Client, host: bytes) -> bytes:

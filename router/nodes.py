@@ -12,6 +12,7 @@ from enum import Enum
 from ssl import SSLContext
 
 from router.breaker import Breaker
+from router.endpoint import Key, Paths
 from router.outcome import Outcome
 from router.seam import Attempt
 from router.window import Pace, Samples
@@ -48,11 +49,14 @@ class Node:
         "health",
         "host",
         "in_flight",
+        "key",
         "load",
         "name",
         "outcomes",
         "path_prefix",
+        "paths",
         "port",
+        "probe_path",
         "request_count",
         "rest_until",
         "set_aside",
@@ -69,6 +73,9 @@ class Node:
         port: int,
         *,
         path_prefix: str = "",
+        paths: Paths | None = None,
+        probe_path: str = "",
+        key: Key | None = None,
         tls: SSLContext | None = None,
         connect_timeout_s: float = 1.0,
         breaker: Breaker | None = None,
@@ -77,10 +84,17 @@ class Node:
         self.host = host
         self.port = port
         self.tls = tls
-        #: Put before every request's path; empty for most.
-        self.path_prefix = path_prefix
+        #: How requests' paths become its own; None for most: they are.
+        self.paths = Paths(path_prefix) if paths is None and path_prefix else paths
+        self.path_prefix = self.paths.prefix if self.paths is not None else ""
+        #: Sent with every request and probe: never show it.
+        self.key = key
         #: Whole header lines for every request to it.
         self.head = f"Host: {_host_header(host, port, tls is not None)}\r\n".encode("latin-1")
+        if key is not None:
+            self.head += f"{key.header}: {key.value}\r\n".encode("latin-1")
+        #: What a probe asks for once it has failed.
+        self.probe_path = probe_path or f"{self.path_prefix}/health"
         self.connect_timeout_s = connect_timeout_s
         self.in_flight = 0
         #: As the engine last reported it, through the registry.

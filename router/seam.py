@@ -17,6 +17,7 @@ from ssl import SSLContext
 from typing import Protocol, overload
 
 from router.edit import Edit
+from router.endpoint import Paths
 from router.envelope import Envelope
 from router.errors import Problem
 from router.outcome import Failure, Outcome
@@ -34,8 +35,8 @@ class Upstream(Protocol):
     host: str
     port: int
     tls: SSLContext | None
-    #: Put before the request's path; empty for engines, `/api` and the like for providers.
-    path_prefix: str
+    #: How a request's target becomes its own; None: it is.
+    paths: Paths | None
     #: Whole header lines for every request to it: its Host, its own key (never the client's).
     head: bytes
     connect_timeout_s: float

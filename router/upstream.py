@@ -20,6 +20,7 @@ from common.wire.registry import (
     model_objects,
 )
 from router.affinity import name_hash
+from router.endpoint import PATH_SAFE
 from router.needs import INTERNAL, PRIVACY
 from router.nodes import Node
 
@@ -124,8 +125,6 @@ class Address(Struct, frozen=True):
 
 #: Resolves nowhere, by RFC 2606.
 _NOWHERE = "unusable.invalid"
-#: What may stand in a path as it is.
-_PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 
 def address(service: Service) -> Address:
@@ -139,7 +138,7 @@ def address(service: Service) -> Address:
         if parts.scheme in ("http", "https") and is_host(parts.hostname or ""):
             tls = parts.scheme == "https"
             port = parts.port or (443 if tls else 80)
-            path = quote(parts.path.rstrip("/"), safe=_PATH_SAFE, errors="replace")
+            path = quote(parts.path.rstrip("/"), safe=PATH_SAFE, errors="replace")
             return Address(parts.hostname or "", port, tls, path)
     except ValueError:
         pass
