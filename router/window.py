@@ -41,7 +41,8 @@ class Samples(deque[float]):
 
     #: The newest and how many there were, when the median was last measured.
     _measured: tuple[float | None, int] = (None, 0)
-    _median = 0.0
+    #: What `median` gave when it was last called: for those to whom an older one will do.
+    p50: float | None = None
 
     def __init__(self) -> None:
         super().__init__(maxlen=SAMPLES_MAX)
@@ -53,8 +54,8 @@ class Samples(deque[float]):
         newest, count = self._measured
         if self[-1] is not newest or len(self) != count:
             self._measured = self[-1], len(self)
-            self._median = self.percentile(50) or 0.0
-        return self._median
+            self.p50 = self.percentile(50)
+        return self.p50
 
     def percentile(self, percent: float) -> float | None:
         """The nearest-rank percentile: always a value that was measured. None before the first."""

@@ -1,45 +1,84 @@
 """Which of several equal candidates gets a request: one small module per strategy. Pure.
 
-    strategy.choose(candidates, rotation, dice) -> Upstream
+    make(name, config) -> Strategy        strategy.choose(candidates, asked) -> Upstream
 
-`candidates` is never empty and holds only upstreams that may be used: a strategy decides nothing
-else. `rotation` is this model's own memory and survives table swaps. `dice` returns a float in
-[0, 1). A new strategy is a module with a `choose` of this shape and a line in STRATEGIES.
+A strategy sees only upstreams that may be used, and decides nothing else. A new one is a module
+with a class of the shape `asked.Strategy`, a line in MAKERS and its name in `named.Strategy`.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
-from router.choose import least_requests, round_robin, weighted_random
+from router.choose import least_requests, weighted_random
+from router.choose.asked import Candidates, Dice, Policy, Strategy
+from router.choose.consistent_hash import ConsistentHash
+from router.choose.direct import Direct
+from router.choose.least_latency import LeastLatency
+from router.choose.least_requests import LeastRequests
+from router.choose.most_capacity import MostCapacity
+from router.choose.power_of_two import PowerOfTwo
+from router.choose.prefix import Prefix
+from router.choose.priority import Priority
 from router.choose.rotation import Rotation
+from router.choose.round_robin import RoundRobin
+from router.choose.score import Score
+from router.choose.usage_based import UsageBased
+from router.choose.weighted_random import WeightedRandom
+from router.config import Config
 from router.upstream import Upstream
-
-Dice = Callable[[], float]
-
-
-class Strategy(Protocol):
-    def __call__(
-        self, candidates: tuple[Upstream, ...], rotation: Rotation, dice: Dice
-    ) -> Upstream: ...
-
 
 DEFAULT = "least_requests"
 
-STRATEGIES: dict[str, Strategy] = {
-    "least_requests": least_requests.choose,
-    "round_robin": round_robin.choose,
-    "weighted_random": weighted_random.choose,
+MAKERS: dict[str, Callable[[Config, Sequence[Policy]], Strategy]] = {
+    "least_requests": lambda config, policies: LeastRequests(),
+    "round_robin": lambda config, policies: RoundRobin(),
+    "weighted_random": lambda config, policies: WeightedRandom(),
+    "power_of_two": lambda config, policies: PowerOfTwo(),
+    "least_latency": lambda config, policies: LeastLatency(),
+    "usage_based": lambda config, policies: UsageBased(),
+    "most_capacity": lambda config, policies: MostCapacity(),
+    "consistent_hash": lambda config, policies: ConsistentHash(config),
+    "prefix": lambda config, policies: Prefix(config),
+    "priority": lambda config, policies: Priority(),
+    "score": Score,
+    "direct": lambda config, policies: Direct(),
 }
 
 #: Names that other routers use for the same thing.
 ALIASES = {
     "least_loaded": "least_requests",
     "least_connections": "least_requests",
-    "load_balance": "round_robin",
+    "fastest_response": "least_latency",
     "random": "weighted_random",
+    "priority_based": "priority",
+    "load_balance": "round_robin",
 }
 
 
-def strategy(name: str) -> Strategy:
-    """Raises KeyError for a name that is neither a strategy nor an alias."""
-    return STRATEGIES[ALIASES.get(name, name)]
+def plain(name: str) -> str:
+    """A strategy's own name, for an alias too."""
+    return ALIASES.get(name, name)
+
+
+def make(name: str, config: Config, policies: Sequence[Policy] = ()) -> Strategy:
+    """Once per configuration and strategy, not per request: what it learns is in it.
+
+    `policies` are an operator's, for `score`. Raises KeyError for a name that is neither a
+    strategy nor an alias.
+    """
+    return MAKERS[plain(name)](config, policies)
+
+
+def strategy(name: str) -> Callable[[Candidates, Rotation, Dice], Upstream]:
+    """Of those that need to know nothing of a request. Raises KeyError for the others."""
+    return _BARE[plain(name)]
+
+
+_BARE: dict[str, Callable[[Candidates, Rotation, Dice], Upstream]] = {
+    "least_requests": lambda candidates, rotation, dice: least_requests.choose(
+        candidates, rotation
+    ),
+    "round_robin": lambda candidates, rotation, dice: rotation.turn(candidates),
+    "weighted_random": lambda candidates, rotation, dice: weighted_random.draw(candidates, dice),
+}
+
+__all__ = ["ALIASES", "DEFAULT", "MAKERS", "Candidates", "Dice", "Policy", "Strategy", "make"]

@@ -3,15 +3,21 @@
 With equal weights, the usual case, ties go round by a cursor.
 """
 
-from collections.abc import Callable
-
+from router.choose.asked import Asked, Candidates, Forgetful, in_flight
 from router.choose.rotation import Rotation
 from router.upstream import Upstream
 
 
-def choose(
-    candidates: tuple[Upstream, ...], rotation: Rotation, dice: Callable[[], float]
-) -> Upstream:
+class LeastRequests(Forgetful):
+    def choose(self, candidates: Candidates, asked: Asked) -> Upstream:
+        return choose(candidates, asked.rotation)
+
+    def explain(self, candidates: Candidates, asked: Asked) -> dict[str, str]:
+        return {upstream.name: in_flight(upstream) for upstream in candidates}
+
+
+def choose(candidates: Candidates, rotation: Rotation) -> Upstream:
+    """For other strategies too: whatever they hold equal, the least busy serves."""
     count = len(candidates)
     if count == 1:
         return candidates[0]
@@ -35,7 +41,7 @@ def choose(
     return candidates[best]
 
 
-def _weighted(candidates: tuple[Upstream, ...], rotation: Rotation) -> Upstream:
+def _weighted(candidates: Candidates, rotation: Rotation) -> Upstream:
     best_load = float("inf")
     tied: list[Upstream] = []
     for upstream in candidates:

@@ -27,6 +27,19 @@ class Rotation:
             self._even = len({upstream.weight for upstream in candidates}) <= 1
         return self._even
 
+    def standing(self, upstream: Upstream) -> float:
+        """What it has saved up: positive where others were served since its last turn."""
+        return self._standings.get(upstream.name, 0.0)
+
+    def copy(self) -> "Rotation":
+        """To try a choice on, without taking anybody's turn."""
+        other = Rotation()
+        other._seen = self._seen
+        other._even = self._even
+        other.cursor = self.cursor
+        other._standings = dict(self._standings)
+        return other
+
     def turn(self, candidates: Sequence[Upstream]) -> Upstream:
         """The candidate whose turn it is. `candidates` may not be empty."""
         standings = self._standings

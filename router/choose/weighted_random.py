@@ -1,14 +1,22 @@
 """By chance, in proportion to weight. Pure: the dice are given."""
 
-from collections.abc import Callable
-
-from router.choose.rotation import Rotation
+from router.choose.asked import Asked, Candidates, Dice, Forgetful
 from router.upstream import Upstream
 
 
-def choose(
-    candidates: tuple[Upstream, ...], rotation: Rotation, dice: Callable[[], float]
-) -> Upstream:
+class WeightedRandom(Forgetful):
+    def choose(self, candidates: Candidates, asked: Asked) -> Upstream:
+        return draw(candidates, asked.dice)
+
+    def explain(self, candidates: Candidates, asked: Asked) -> dict[str, str]:
+        total = sum(upstream.weight for upstream in candidates)
+        return {
+            upstream.name: f"{100 * upstream.weight / total:.3g} % by weight"
+            for upstream in candidates
+        }
+
+
+def draw(candidates: Candidates, dice: Dice) -> Upstream:
     total = 0.0
     for upstream in candidates:
         total += upstream.weight
