@@ -19,6 +19,7 @@ class Target:
     __slots__ = (
         "fallback",
         "key",
+        "limited",
         "limits",
         "models",
         "name",
@@ -37,6 +38,7 @@ class Target:
         strategy: str | None = None,
         timeouts: ModelTimeouts = NO_TIMEOUTS,
         limits: Limits = NO_LIMITS,
+        limited: tuple[tuple[str, Limits], ...] = (),
         prefer_warm_s: float = 0.0,
         fallback: bool = False,
     ) -> None:
@@ -48,7 +50,10 @@ class Target:
         #: How one of its upstreams is chosen. None: the router's.
         self.strategy = strategy
         self.timeouts = timeouts
+        #: Of the entry nearest to the asked name …
         self.limits = limits
+        #: … and of every entry on the way to the real model, each counted under its own name.
+        self.limited = limited
         self.prefer_warm_s = prefer_warm_s
         #: It stands in for what was asked: the answer says so.
         self.fallback = fallback
@@ -64,13 +69,14 @@ class Target:
 
 
 class Resolution:
-    """What became of a name. `how` is rule, exact, capability, pattern, default or none.
+    """What became of a name. `how` is rule, exact, capability, pattern, default, any or none.
 
     `why` says which entry fired, for /explain: `code is virtual → qwen3-coder (weight 9 of 10)`;
     `path` is that entry's place in the file, as keys. `targets` is empty where nothing resolves.
+    "any": no name was asked for, so the one target is every upstream.
     """
 
-    __slots__ = ("fallbacks", "how", "name", "path", "targets", "why")
+    __slots__ = ("fallbacks", "how", "name", "path", "targets", "varies", "why")
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class Resolution:
         *,
         why: str = "",
         path: tuple[str | int, ...] = (),
+        varies: bool = False,
     ) -> None:
         self.name = name
         self.how = how
@@ -88,6 +95,9 @@ class Resolution:
         self.fallbacks = fallbacks
         self.why = why
         self.path = path
+        #: Another request for this name may get another one: a rule, a draw or a choice had a say.
+        #: False: it follows from the name, and from whether the name is listed.
+        self.varies = varies
 
 
 def plain(name: str, config: Config) -> Resolution:
