@@ -244,5 +244,6 @@ class Rule(_Table, frozen=True, kw_only=True):
     model: str | None = None
     #: … or by this provider, under the asked name.
     provider: str | None = None
-    #: Models to ask, in order, where it cannot be had. Default: `default_fallbacks`. []: none.
+    #: Models to ask, in order, where it cannot be had. Default: those of its model, else
+    #: `default_fallbacks`. []: none.
     fallbacks: tuple[str, ...] | None = None
