@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from common.positions import Path, Position, Span, positions
+from common.redact import hide_shapes
 from common.shape import STOPS_START, Fault, faults
 
 FILE_BYTES_MAX = 4 * 1024 * 1024  # ten thousand engines are a tenth of this
@@ -114,14 +115,16 @@ class Document:
         if found := self._nearest(path):
             exact, position = found
             span = position.value if exact and not on_key else position.key
+        line = self.lines[span.line - 1] if span.line else ""
+        shown = hide_shapes(line)  # it may hold a key too, and reports go to terminals and logs
         return Problem(
             text=text,
             severity=severity,
             file=self.file,
             line=span.line,
             column=span.column,
-            length=span.length,
-            shown=self.lines[span.line - 1] if span.line else "",
+            length=span.length if shown == line else 0,
+            shown=shown,
             effect=effect,
             fix=fix,
             path=path,
@@ -231,7 +234,7 @@ def _syntax(text: str, file: str, said: str) -> Problem:
         file=file,
         line=line,
         column=column,
-        shown=lines[line - 1] if line <= len(lines) else "",
+        shown=hide_shapes(lines[line - 1]) if line <= len(lines) else "",
         effect=STOPS_START,
         fix=_syntax_fix(message),
     )
@@ -240,7 +243,10 @@ def _syntax(text: str, file: str, said: str) -> Problem:
 def _syntax_fix(message: str) -> str:
     if "overwrite" in message or "twice" in message or "redefin" in message:
         return "a key or table stands twice; keep one"
-    if "Invalid value" in message or "Unclosed" in message or "Illegal character" in message:
+    if "Unescaped '\\'" in message:
+        return "texts with backslashes go in single quotes: key = 'gpt-\\d+'"
+    unquoted = ("after a statement", "Invalid value", "Unclosed", "Illegal character")
+    if any(said in message for said in unquoted):
         return 'texts go in quotes: key = "text"'
     return ""
 

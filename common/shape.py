@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from common import hints, wanted
 from common.hints import LISTS, again, fits, is_kind, is_struct, members_of, origin, strip
 from common.positions import Path
+from common.redact import is_secret_name
 
 STOPS_START = "With this file the daemon does not start; a running one keeps the file it has."
 
@@ -81,7 +82,7 @@ def _walk_struct(value: dict[str, Any], struct: Any, path: Path) -> Iterator[Fau
             yield Fault(
                 path=path,
                 text=f'{_table(path)} has no "{key}"' if path else f'the key "{key}" is missing',
-                effect=f"It wants {wanted.of(field.type)} there. {STOPS_START}",
+                effect=f"It wants {wanted.of(field.type)} there.\n{STOPS_START}",
                 fix=f"add  {key} = {wanted.example(field.type)}",
                 on_key=True,
             )
@@ -168,7 +169,9 @@ def _complaint(value: Any, hint: Any) -> str | None:
 
 def _unknown(key: str, known: list[str], path: Path) -> Fault:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if close:
+    if is_secret_name(key) and f"{key}_file" in known:
+        fix = f'a secret goes into a file of its own: did you mean "{key}_file"?'
+    elif close:
         fix = f'did you mean "{close[0]}"?'
     else:
         fix = f"remove it; known here: {', '.join(sorted(known))}"

@@ -336,3 +336,30 @@ def test_a_file_that_is_not_there_gets_a_fix(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         config.read_text(tmp_path / "none.toml")
     assert "write the file" in error.value.problems[0].fix
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ("listen = 127.0.0.1:8000", 'texts go in quotes: key = "text"'),
+        ('match = "gpt-\\d"', "texts with backslashes go in single quotes: key = 'gpt-\\d+'"),
+    ],
+)
+def test_the_commonest_slips_of_syntax_get_a_fix(line: str, fix: str) -> None:
+    assert f"\n  fix: {fix}" in only(line)
+
+
+def test_a_line_with_a_fault_is_shown_without_its_secret() -> None:
+    said = only('api_key = "sk-proj-4f8a1b2c3d4e5f60718293a4"')
+    assert 'api_key = "[hidden]"' in said
+    assert "4f8a" not in said
+    assert "4f8a" not in only('api_key = "sk-proj-4f8a1b2c3d4e5f60718293a4" x')
+
+
+class Guarded(Struct, forbid_unknown_fields=True):
+    token_file: str | None = None
+
+
+def test_a_secret_that_wants_a_file_is_told_so() -> None:
+    (problem,) = problems('token = "abc"', Guarded)
+    assert problem.fix == 'a secret goes into a file of its own: did you mean "token_file"?'
