@@ -23,6 +23,8 @@ class Problem(Struct, frozen=True):
     param: str | None = None
     retry_after_s: int | None = None
     should_retry: bool | None = None
+    #: Further ones, by lower-case name.
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class RequestError(Exception):
@@ -110,6 +112,7 @@ def headers(problem: Problem) -> list[tuple[str, str]]:
         found.append(("x-should-retry", "true" if problem.should_retry else "false"))
     if problem.status == 401:
         found.append(("www-authenticate", "Bearer"))
+    found.extend(problem.headers)
     return found
 
 
