@@ -226,6 +226,8 @@ class Reloader:
 
     def _read(self, running: Config) -> Loaded:
         text = config.read_text(self._file) if self._file else ""
+        if not text.strip() and self.state.loaded.text.strip():
+            raise ConfigError([_emptied(self._file)])
         return loaded.load(text, str(self._file or "(no file)"), running)
 
     def _swap(self, new: Loaded) -> Refused | None:
@@ -370,6 +372,16 @@ class Reloader:
             return self.message
         wait = ", ".join(found.needs_restart)
         return f"configuration {found.status}" + (f"; needs a restart: {wait}" if wait else "")
+
+
+def _emptied(file: Path | None) -> Problem:
+    """An empty file is a good one, for a start. While running it is an edit that went wrong."""
+    return Problem(
+        text="the file is empty, and was not before",
+        file=str(file or ""),
+        effect="Every key would fall back to its default: an editor or a full disk cut it off.",
+        fix="write it again; a comment alone is enough where every default is meant",
+    )
 
 
 def _problem(refusal: RefusalError, file: Path | None) -> Problem:

@@ -147,6 +147,14 @@ async def test_a_file_that_is_gone_or_no_toml_changes_nothing(tmp_path: Path) ->
         assert one.router.swaps == 0
 
 
+async def test_a_file_that_was_cut_off_to_nothing_changes_nothing(tmp_path: Path) -> None:
+    """Each key has a default, so an empty file is a good one; but nobody meant it."""
+    async with case(tmp_path) as one:
+        refused = await one.bad("\n")
+        assert "the file is empty, and was not before" in refused.answer.report
+        await one.good("# every default is meant\n")
+
+
 async def test_what_refuses_a_start_refuses_a_reload(tmp_path: Path) -> None:
     """Not of the file alone: its token, its static services, who may reach the port."""
     async with case(tmp_path) as one:
