@@ -1,16 +1,19 @@
 """Asks upstreams that traffic found unreachable or failing whether they are back.
 
-Set aside by a failed connect: a connect every second. Unhealthy by its answers: a GET of /health
-every ten seconds; any answer below 500 counts, since many engines have no such path. Only what is
-out is asked, so a healthy fleet sees no probe.
+Set aside by a failed connect: a connect every second, with TLS where it speaks that. Unhealthy by
+its answers: a GET of /health, or of what its type of provider answers, every ten seconds; any
+answer below 500 counts, since many engines have no such path. Only what is out is asked, so a
+healthy fleet sees no probe. A provider's key goes to that provider alone: no redirect is followed.
 """
 
 import asyncio
+import socket
+import ssl
 from urllib.parse import urlunsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from common import clock, logs
+from common import clock, http, logs
 from common.address import Address
 from common.tasks import cancel, spawn
 from router.brain import Brain
@@ -29,6 +32,8 @@ class Prober:
         self._session = session
         self._asked: dict[Node, float] = {}
         self._running: dict[Node, asyncio.Task[None]] = {}
+        #: Why it could not be reached, as it was last told: once while it lasts.
+        self._told: dict[Node, str] = {}
 
     @property
     def _config(self) -> Health:
@@ -47,6 +52,7 @@ class Prober:
     def _ask_due(self, now: float) -> None:
         out = self._brain.out
         self._asked = {node: at for node, at in self._asked.items() if node in out}
+        self._told = {node: why for node, why in self._told.items() if node in out}
         for node in out:
             if node in self._running or len(self._running) >= AT_ONCE_MAX:
                 continue
@@ -71,8 +77,9 @@ class Prober:
     async def _connects(self, node: Node) -> bool:
         try:
             async with asyncio.timeout(node.connect_timeout_s):
-                _, writer = await asyncio.open_connection(node.host, node.port)
-        except (OSError, TimeoutError):
+                _, writer = await asyncio.open_connection(node.host, node.port, ssl=node.tls)
+        except OSError as error:  # timeouts and certificates too
+            self._tell(node, _why(error))
             return False
         writer.close()
         return True
@@ -80,12 +87,32 @@ class Prober:
     async def _answers(self, node: Node) -> bool:
         where = str(Address(node.host, node.port))
         scheme = "https" if node.tls else "http"
-        url = urlunsplit((scheme, where, node.path_prefix + "/health", "", ""))
+        url = urlunsplit((scheme, where, node.probe_path, "", ""))
         timeout = ClientTimeout(total=self._config.probe_timeout_s)
+        key = node.key
         try:
             async with self._session.get(
-                url, timeout=timeout, allow_redirects=False, ssl=node.tls or True
+                url,
+                headers=None if key is None else {key.header: key.value},
+                timeout=timeout,
+                allow_redirects=False,
+                ssl=node.tls or True,
             ) as answer:
                 return answer.status < 500
         except (ClientError, OSError, TimeoutError):
             return False
+
+    def _tell(self, node: Node, why: str) -> None:
+        if self._told.get(node) != why and node in self._brain.out:
+            self._told[node] = why
+            _log.warning("upstream unreachable", service=node.name, why=why)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'no reason given'}"
+    if isinstance(error, socket.gaierror):
+        return "the host's name is unknown"
+    return http.why_failed(error)
