@@ -237,9 +237,11 @@ class Answering:
     def _stalls(self) -> bool:
         """The deadline of a running stream has come: whether nothing came for the whole limit."""
         stream = self._events
-        if stream is not None and stream.bytes_out != self._seen:
-            self._seen = stream.bytes_out
-            self._quiet = 0
+        if stream is not None:
+            stream.count()
+            if stream.bytes_out != self._seen:
+                self._seen = stream.bytes_out
+                self._quiet = 0
         self._quiet += 1
         if self._quiet > 4:
             return True
@@ -254,6 +256,7 @@ class Answering:
     def _read_usage(self, end: End) -> None:
         stream = self._events
         if stream is not None:
+            stream.count()
             end.events = stream.events
             end.bytes_out = stream.bytes_out
             tail = (stream.before + stream.last)[-_TAIL_BYTES:]

@@ -185,3 +185,44 @@ def test_any_split_of_a_running_stream_gives_the_same_stream(data: st.DataObject
         assert link.complete and link.keep
         assert dechunked(owner.out) == ALL
         link.done(0.0)
+
+
+def test_between_two_chunks_a_read_of_whole_chunks_passes_as_it_came() -> None:
+    link = connection()
+    owner = StreamOwner(link)
+    link.ask(owner, "POST")
+    odd = [b"%05X\r\n%b\r\n" % (len(one), one) for one in EVENTS]
+    even = [b"%x\r\n%b\r\n" % (len(one), one) for one in EVENTS]
+
+    def read(data: bytes) -> bytes:
+        owner.out = b""
+        link.data_received(data)
+        return owner.out
+
+    assert read(SSE + odd[0]) == even[0]
+    assert read(odd[1]) == even[1], "the parser said that a chunk has ended"
+    assert read(odd[2]) == odd[2]
+    assert read(even[3] + odd[4]) == even[3] + odd[4]
+    assert read(odd[5][:12]) == b""
+    assert read(odd[5][12:] + odd[0]) == b"%x\r\n%b\r\n" % (32, EVENTS[5] + EVENTS[0])
+    assert read(b"2;a=b\r\n:\n\r\n") == b"", "half an event"
+    assert read(b"1\r\n\n\r\n") == b"3\r\n:\n\n\r\n"
+    assert read(even[1]) == even[1]
+    stream = link.stream
+    assert stream is not None
+    assert read(b"0\r\n\r\n") == b"0\r\n\r\n"
+    assert link.complete and link.keep and link.error is None
+    stream.count()
+    assert (stream.events, stream.last) == (9, even[1])
+
+
+def test_a_byte_that_is_no_chunk_ends_a_running_stream() -> None:
+    for bad in (b"zz\r\n\n\n\r\n", b"\n\n\r\n", b"f\r\n%b\r\n" % EVENTS[0]):
+        link = connection()
+        owner = StreamOwner(link)
+        link.ask(owner, "POST")
+        chunk = b"10\r\n%b\r\n" % EVENTS[0]
+        for data in (SSE + chunk, chunk, chunk, bad):
+            link.data_received(data)
+        assert link.error is not None
+        assert owner.out == 3 * chunk
