@@ -39,7 +39,7 @@ TABLES = ("retry", "timeouts", "limits", "affinity", "health")
         ('listen = "nowhere"', "names no port"),
         ('control_listen = "127.0.0.1:8000"', "the same address as listen"),
         ('registries = ["127.0.0.1:18000"]', "begins with neither http:// nor https://"),
-        ("registries = []", "no registry and no static service"),
+        ("registries = []", "no registry, no static service and no provider"),
         (
             '[[static_services]]\nname = "a"\nhost = "h"\nport = 1\n'
             '[[static_services]]\nname = "a"\nhost = "h"\nport = 2',
@@ -60,7 +60,11 @@ def test_a_trusted_proxy_is_an_address_or_a_network_as_the_relay_has_it() -> Non
 
 
 def test_the_summary_of_a_good_file() -> None:
-    assert check.summary(Config()).startswith("listens on 127.0.0.1:8000, 1 registry")
+    assert check.summary(Config()).splitlines() == [
+        "no names of its own: clients ask for what is registered",
+        "     listens on 127.0.0.1:8000, 1 registry, strategy least_requests",
+        "     not checked: whether engines are up (creche status)",
+    ]
 
 
 def settle(**keys: object) -> str | None:
