@@ -7,8 +7,12 @@ at another address, are asked by a connect: nothing else is known of those that 
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from common.wire.registry import Service
+from router import needs
 from router.loaded import Loaded
+from router.names.target import Target
 from router.nodes import Node
 from router.rollback import Side, named, reason
 from router.table import Table
@@ -49,9 +53,24 @@ async def judge(
 
 
 def served(loaded: Loaded, table: Table) -> frozenset[str]:
-    """Names that clients may ask for and that something would answer."""
-    fit = (name for name, listed in table.models.items() if any(u.fit or u.suspect for u in listed))
-    return frozenset(fit)
+    """Names that clients may ask for, and that something would answer where they say no needs.
+
+    What was measured refuses nothing here: it is the fleet's doing, not the file's.
+    """
+    wants = replace(needs.default(loaded.config.needs), max_latency_ms=None, min_throughput=None)
+
+    def able(upstream: Upstream | None) -> bool:
+        if upstream is None or not (upstream.fit or upstream.suspect):
+            return False
+        return needs.refusal(upstream, wants, 0.0) is None
+
+    def servable(target: Target) -> bool:
+        if target.provider is not None:
+            return able(table.upstreams.get(target.provider))
+        return any(able(one) for model in target.models for one in table.models.get(model, ()))
+
+    listed = (model for model, found in table.models.items() if any(map(able, found)))
+    return frozenset(one.name for one in loaded.names.askable(listed, servable))
 
 
 def _by_name(loaded: Loaded) -> dict[str, Service]:

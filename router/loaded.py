@@ -1,20 +1,25 @@
 """A configuration ready to be put in force: whatever can fail about it has been done.
 
-    text ─decode─▶ Config ─check─▶ without what only a restart changes ─▶ token, services ─▶ Loaded
+    text ─decode─▶ Config ─check─▶ without what only a restart changes
+                                     └─▶ names, token, static services, providers' keys ─▶ Loaded
 
 The same steps at the start and at every reload; they read files, so a reload takes them off the
 loop.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from msgspec import Struct
 
 from common.config import ConfigError, Problem, read, read_text
+from common.errors import RefusalError
 from common.wire.registry import Service
-from router import access, check, difference, static, versions
+from router import access, check, difference, providers, static, versions
 from router.config import Config
+from router.names.resolve import Names
+from router.providers import Providers
 
 #: Where a file is expected when none was given: for messages.
 DEFAULT_FILE = "/etc/creche/router.toml"
@@ -33,6 +38,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
     warnings: list[Problem]
     #: What guards the control paths, and is shown to the registry.
     token: str | None
+    names: Names
+    providers: Providers
     #: What the file itself names, by source and name.
     services: Mapping[str, Mapping[str, Service]]
 
@@ -57,6 +64,10 @@ def load(text: str, file: str, running: Config | None = None) -> Loaded:
     config = asked if running is None else difference.effective(running, asked)
     # Both must hold: the ports that are open now, and those of the next start.
     access.settle(asked, file)
+    token = access.settle(config, file)
+    settled = providers.settle(config, os.environ, file)
+    fixed = _static(config)
+    _refuse_twice(fixed.keys() & settled.services.keys())
     return Loaded(
         text=text,
         digest=versions.digest(text),
@@ -64,9 +75,18 @@ def load(text: str, file: str, running: Config | None = None) -> Loaded:
         config=config,
         waiting=[] if running is None else difference.waiting(running, asked),
         warnings=problems,
-        token=access.settle(config, file),
-        services={STATIC: _static(config)},
+        names=Names(config),
+        token=token,
+        providers=settled,
+        services={STATIC: fixed, providers.SOURCE: settled.services},
     )
+
+
+def _refuse_twice(names: Set[str]) -> None:
+    for name in sorted(names):
+        raise RefusalError(
+            f'a static service and a provider are both named "{name}".\n  Give one another name.'
+        )
 
 
 def _static(config: Config) -> dict[str, Service]:

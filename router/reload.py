@@ -10,6 +10,7 @@ with. Only what the operator asked for touches the file: a rollback writes it, a
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,15 +143,9 @@ class Reloader:
     async def _reload(self) -> ReloadAnswer | Refused:
         async with self._lock:
             before = self.state
-            try:
-                new = await asyncio.to_thread(self._read, before.loaded.config)
-            except ConfigError as faults:
-                return self._refuse(faults.problems)
-            except RefusalError as refusal:
-                return self._refuse([_problem(refusal, self._file)])
-            refused = self._swap(new)
-            if refused is not None:
-                return refused
+            new = await self._take("reload", self._read, before.loaded.config)
+            if isinstance(new, Refused):
+                return new
             proved = self._proved or before
             await self._look_no_more()
             version, note = await self._keep(new)
@@ -180,17 +175,10 @@ class Reloader:
                 return self._no(500, f"the kept versions cannot be read: {_os_words(why)}")
             if text is None:
                 return self._no(404, f"there is no version {number}")
-            try:
-                new = await asyncio.to_thread(
-                    loaded.load, text, f"{self._file} (version {number})", before.loaded.config
-                )
-            except ConfigError as faults:
-                return self._refuse(faults.problems, "rollback")
-            except RefusalError as refusal:
-                return self._refuse([_problem(refusal, self._file)], "rollback")
-            refused = self._swap(new)
-            if refused is not None:
-                return refused
+            name = f"{self._file} (version {number})"
+            new = await self._take("rollback", loaded.load, text, name, before.loaded.config)
+            if isinstance(new, Refused):
+                return new
             await self._look_no_more()
             self.state = State(new, number, "rollback", clock.wall())
             self._went_well("rolled_back")
@@ -200,8 +188,7 @@ class Reloader:
     async def _undo(self, proved: State, why: str) -> None:
         """Only what runs goes back; the file is the operator's."""
         bad = self.state
-        if self._swap(proved.loaded) is not None:
-            return
+        self._swap(proved.loaded)
         self.state = State(proved.loaded, proved.version, "automatic rollback", clock.wall())
         self._counts["undone"] += 1
         self._last_failed = True
@@ -230,16 +217,31 @@ class Reloader:
             raise ConfigError([_emptied(self._file)])
         return loaded.load(text, str(self._file or "(no file)"), running)
 
-    def _swap(self, new: Loaded) -> Refused | None:
+    async def _take(
+        self, what: str, load: Callable[..., Loaded], *arguments: Any
+    ) -> Loaded | Refused:
+        """Load it and put it in force, or say why not."""
+        try:
+            new = await asyncio.to_thread(load, *arguments)
+            self._swap(new)
+        except ConfigError as faults:
+            return self._refuse(faults.problems, what)
+        except RefusalError as refusal:
+            return self._refuse([_problem(refusal, self._file)], what)
+        except Exception as error:
+            # No fault of ours in reading a file may end a router that serves.
+            _log.critical("configuration not taken over", exc_info=error)
+            text = f"the router could not take the file over: {type(error).__name__}"
+            return self._refuse([Problem(text=text, file=str(self._file or ""))], what)
+        return new
+
+    def _swap(self, new: Loaded) -> None:
         """A part that cannot take the new configuration must not leave the others with it."""
         try:
             self._running.swap(new)
-        except Exception as error:
-            _log.critical("configuration not taken over", exc_info=error)
+        except Exception:
             self._running.swap(self.state.loaded)
-            text = f"the router could not take the file over: {type(error).__name__}"
-            return self._refuse([Problem(text=text, file=str(self._file or ""))])
-        return None
+            raise
 
     async def _keep(self, new: Loaded) -> tuple[int | None, str]:
         """Its version, or what stood in the way: a full disk stops no reload."""

@@ -97,3 +97,34 @@ async def test_nothing_left_where_the_old_file_had_something_is_lost(port: int) 
 
 async def test_an_empty_fleet_undoes_nothing() -> None:
     assert await judged(file(EXPECT), file(EXPECT + '\nstrategy = "round_robin"'), {}) is None
+
+
+async def test_names_are_what_clients_ask_for_whoever_serves_them(port: int) -> None:
+    code = '[models.code]\ntargets = { "qwen" = 1 }\nfallbacks = ["spare"]\n'
+    spare = 'expect = ["spare"]\n'
+    old = file(spare + code, s=(port, "qwen"))
+    # Its target is gone, but its chain serves: nothing is lost.
+    new = 'expect = ["spare", "qwen"]\n' + code
+    assert await judged(old, file(new, t=(port, "spare"))) is None
+    why = await judged(old, file(new, t=(port, "other")))
+    assert why is not None and '"code"' in why
+
+
+async def test_a_provider_at_a_wrong_address_is_lost(port: int) -> None:
+    def provider(where: int, status: str = "active") -> Loaded:
+        return file(
+            f'expect = ["m"]\n[providers.p]\ntype = "vllm"\nstatus = "{status}"\n'
+            f'base_url = "http://127.0.0.1:{where}"\nmodels = ["m"]\n'
+        )
+
+    assert await judged(provider(port), provider(free_port())) is not None
+    assert await judged(provider(port), provider(port, "disabled")) is not None
+    assert await judged(provider(free_port()), provider(port)) is None
+
+
+async def test_needs_that_nobody_meets_serve_nothing() -> None:
+    """Engines that declare no privacy are internal."""
+    why = await judged(file(""), file('[needs]\nprivacy = "restricted"\n'))
+    assert why is not None and "nothing can be served" in why
+    # What was measured is the fleet's doing.
+    assert await judged(file(""), file("[needs]\nmax_latency_ms = 0.001\n")) is None

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from common.daemon import Daemon
 from common.tasks import cancel, spawn
 from common.wire.router import ReloadAnswer, RouterConfig
@@ -198,6 +200,19 @@ async def test_a_part_that_cannot_take_it_leaves_all_with_the_old_one(tmp_path: 
         assert one.router.running is not None
         assert one.router.running.text == GOOD
         assert (await one.about()).version == 1
+
+
+async def test_a_fault_of_ours_in_reading_a_file_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with case(tmp_path) as one:
+        monkeypatch.setattr(loaded, "load", lambda *_: 1 / 0)
+        refused = await one.bad(with_total(7))
+        assert "ZeroDivisionError" in refused.answer.report
+        one.reloader.ask()
+        await until(lambda: one.counts == {"failed": 2})
+        monkeypatch.undo()
+        await one.good(with_total(7))
 
 
 async def test_the_last_ten_good_files_are_kept(tmp_path: Path) -> None:
