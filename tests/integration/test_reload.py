@@ -248,6 +248,22 @@ async def test_a_reload_that_stops_serving_undoes_itself(fleet: Fleet, router: R
     assert 'creche_config_reloads_total{outcome="undone"} 1.0' in metrics
 
 
+async def test_a_provider_is_switched_off_and_on(fleet: Fleet, router: Router) -> None:
+    mock = await engine(fleet, "a", "m")
+    provider = {"type": "vllm", "base_url": mock.url, "models": ["m"]}
+    services = [static("s@h", free_port(), "other")]
+    await asyncio.to_thread(router.start, providers={"p": provider}, static_services=services)
+    assert await asyncio.to_thread(router.models) == ["m", "other"]
+    for status, listed, answered in (("disabled", ["other"], 503), ("active", ["m", "other"], 200)):
+        answer = await asyncio.to_thread(
+            router.reload, providers={"p": {**provider, "status": status}}
+        )
+        assert answer["changed"] == ["providers.p"]
+        assert await asyncio.to_thread(router.models) == listed
+        url = f"{router.part.url}/v1/chat/completions"
+        assert (await asyncio.to_thread(ask, url, chat("m")))[0] == answered
+
+
 async def test_an_engine_that_dies_after_a_reload_undoes_nothing(
     fleet: Fleet, router: Router
 ) -> None:
