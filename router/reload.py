@@ -340,7 +340,7 @@ class Reloader:
         return Refused(400, ReloadRefusal(error=error, problems=found, report=redact(report)))
 
     def _no(self, status: int, text: str) -> Refused:
-        return Refused(status, ReloadRefusal(error=text, problems=[], report=text))
+        return Refused(status, ReloadRefusal(error=text, problems=[], report=""))
 
     def _answer(self, status: str, before: State, notes: list[str], **more: Any) -> ReloadAnswer:
         state = self.state

@@ -75,6 +75,10 @@ def test_engines_outlive_a_restart_of_their_babysitter() -> None:
     assert "PrivateDevices" not in service
 
 
+def test_the_router_takes_another_configuration_without_a_restart() -> None:
+    assert options("creche-router.service")["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 def test_the_router_may_end_running_answers_before_it_is_killed() -> None:
     drain_s = config.decode("", Config).timeouts.drain_s
     assert int(options("creche-router.service")["TimeoutStopSec"]) > drain_s
