@@ -17,8 +17,8 @@ from router.upstream import Identity, Upstream
 
 #: So many places to choose from are enough; more would cost memory for each block.
 HOLDERS_MAX = 32
-#: Of a block in the index, its holders apart: key, slots and links. Measured: see its test.
-BLOCK_BYTES = 240
+#: Of a block in the index, its holders apart: hash, slots and links. A test measures it.
+BLOCK_BYTES = 256
 #: Of each holder of a block, were its list shared with no other block.
 HOLDER_BYTES = 8
 #: Names whose present life is known. Above it, the one known for longest is forgotten.
