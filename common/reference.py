@@ -113,14 +113,25 @@ def _shown(text: str) -> set[tuple[tuple[str, ...], str]]:
             found |= {(one, path[-1]) for one in _spellings(within)}
     table: tuple[str, ...] = ()
     noted: tuple[str, ...] = ()
+    arrays: set[tuple[str, ...]] = set()
     for raw in text.splitlines():
         line = raw.lstrip("# \t")
         if header := _HEADER.match(line):
-            item = (ITEM,) if line.startswith("[[") else ()
-            noted = (*(part.strip(" \"'") for part in header[1].split(".")), *item)
+            noted = tuple(part.strip(" \"'") for part in header[1].split("."))
+            if line.startswith("[["):
+                arrays.add(noted)
+            noted = _with_items(noted, arrays)
             table = table if raw.lstrip().startswith("#") else noted
         elif key := _KEY.match(line):
             found |= {(one, key[1]) for at in (table, noted) for one in _spellings(at)}
+    return found
+
+
+def _with_items(header: tuple[str, ...], arrays: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """`[rules.when]` below `[[rules]]` is of its latest item."""
+    found: tuple[str, ...] = ()
+    for end, part in enumerate(header, 1):
+        found += (part, ITEM) if header[:end] in arrays else (part,)
     return found
 
 

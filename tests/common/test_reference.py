@@ -100,6 +100,23 @@ def test_a_key_that_is_not_shown_is_named(line: str, path: str) -> None:
     assert reference.missing(Manual, SHOWS_ALL.replace(f"{line}\n", "")) == [path]
 
 
+class When(Struct):
+    stream: bool = False
+
+
+class Rule(Struct):
+    when: When = When()
+
+
+class Ruled(Struct):
+    rules: tuple[Rule, ...] = ()
+
+
+def test_a_table_below_an_array_of_tables_is_of_its_latest_item() -> None:
+    assert reference.missing(Ruled, "# [[rules]]\n# [rules.when]\n# stream = true\n") == []
+    assert reference.missing(Ruled, "# [rules.when]\n# stream = true\n") == ["rules.#.when.stream"]
+
+
 def test_what_is_no_struct_is_refused() -> None:
     for name in ("common.config", "common.config:load", "common.config:absent"):
         with pytest.raises(ValueError, match="is no Struct"):

@@ -21,6 +21,9 @@ DAEMONS: dict[str, type[msgspec.Struct]] = {
 }
 
 
+AGAIN = ("capabilities.*.levels.", "capabilities.*.weights.")
+
+
 @pytest.mark.parametrize("name", DAEMONS)
 def test_the_commented_file_of_a_daemon_is_a_valid_one(name: str) -> None:
     config.load(ROOT / "configs" / f"{name}.toml", DAEMONS[name])
@@ -38,7 +41,9 @@ def test_the_commented_file_of_a_daemon_shows_every_key(name: str) -> None:
         for key in table.keys
         if key.comment.startswith("Not available yet")
     }
-    assert [key for key in missing if key not in shared | later] == []
+    # What a capability shares with a model is shown there, once.
+    again = {key for key in missing if key.startswith(AGAIN)}
+    assert [key for key in missing if key not in shared | later | again] == []
 
 
 def test_the_reference_page_is_what_the_structs_say() -> None:
