@@ -2,7 +2,7 @@
 
     start ──main calls ready()──▶ running ──SIGTERM, SIGINT, or fail(error)──▶ stopping ──▶ end
     a second signal sets `hurry`; a third, or HURRY_S later, cancels what is left
-    SIGHUP ends a daemon, unless it has asked for it with `on_reload`
+    SIGHUP ends a daemon, unless it asked for it with `on_reload` and its terminal is still there
 
 Exit status: 0 stopped as asked; 1 refused to start or failed, with the reason on stderr.
 """
@@ -42,6 +42,7 @@ class Daemon:
         self._notify = Notifier.from_environment()
         self._main: asyncio.Future[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._on_terminal = False
 
     def ready(self, status: str = "") -> None:
         """Tell systemd that requests are served from now on."""
@@ -53,8 +54,12 @@ class Daemon:
         self._notify.send(f"STATUS={text}")
 
     def on_reload(self, act: Callable[[], None]) -> None:
-        """Have SIGHUP call `act` from now on. While stopping it calls nothing."""
+        """Have SIGHUP call `act` from now on. While stopping it calls nothing.
+
+        Where the terminal that it was started on has been closed, SIGHUP says that: it stops.
+        """
         loop = asyncio.get_running_loop()
+        self._on_terminal = _has_terminal()
         loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload, act)
 
     def reloading(self) -> None:
@@ -113,7 +118,9 @@ class Daemon:
             raise self.error
 
     def _asked_to_reload(self, act: Callable[[], None]) -> None:
-        if not self.stopping.is_set():
+        if self._on_terminal and not _has_terminal():
+            self.signalled(signal.SIGHUP)
+        elif not self.stopping.is_set():
             act()
 
     def _cut(self) -> None:
@@ -203,6 +210,15 @@ def _told(name: str) -> Iterator[list[int]]:
         _log.critical("failed", exc_info=error)
         tell(f"{name}: failed: {type(error).__name__}: {error}")
         outcome[0] = 1
+
+
+def _has_terminal() -> bool:
+    try:
+        opened = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    os.close(opened)
+    return True
 
 
 def tell(text: str) -> None:

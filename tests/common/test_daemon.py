@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Process, Processes
+from tests.support.until import until
 
 pytestmark = pytest.mark.real
 
@@ -84,6 +85,36 @@ async def test_a_hangup_asks_for_a_reload_and_ends_nothing(processes: Processes)
     child.terminate()
     assert await child.ended() == 0
     assert child.log.count("read again") == 1, "none while it stops"
+
+
+TERMINAL = """
+import os, pty, signal, sys
+child, terminal = pty.fork()
+if not child:
+    os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 1)
+    os.dup2(1, 2)
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[2]])
+signal.pause()
+"""
+
+
+async def test_a_terminal_that_is_closed_ends_it_though_it_reloads(
+    processes: Processes, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    body = CHILD.format(body=RELOADS.replace("await me.hurry.wait()", "").strip("\n"))
+    holder = processes.start([sys.executable, "-c", TERMINAL, said, body], name="terminal")
+
+    def has_said(text: str) -> bool:
+        return said.exists() and text in said.read_text()
+
+    await until(lambda: has_said("ready"))
+    (child,) = [pid for pid in processes.survivors() if pid != holder.pid]
+    os.kill(child, signal.SIGHUP)
+    await until(lambda: has_said("read again"))
+    holder.kill()  # and with it the terminal
+    await until(lambda: has_said("stopping"))
+    await until(lambda: child not in processes.survivors())
 
 
 async def test_a_hangup_that_nobody_asked_for_ends_it(processes: Processes) -> None:
