@@ -100,11 +100,11 @@ def test_a_key_that_is_not_shown_is_named(line: str, path: str) -> None:
     assert reference.missing(Manual, SHOWS_ALL.replace(f"{line}\n", "")) == [path]
 
 
-class When(Struct):
+class When(Struct, frozen=True):
     stream: bool = False
 
 
-class Rule(Struct):
+class Rule(Struct, frozen=True):
     when: When = When()
 
 
