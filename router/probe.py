@@ -103,7 +103,7 @@ class Prober:
             return False
 
     def _tell(self, node: Node, why: str) -> None:
-        if self._told.get(node) != why and node in self._brain.out:
+        if self._told.get(node) != why:
             self._told[node] = why
             _log.warning("upstream unreachable", service=node.name, why=why)
 
