@@ -1,15 +1,19 @@
 """Holds the old and the new configuration against the present fleet: what would each serve?
 
-Whatever the registry says is the same for both. Services that only one of the two files has, or has
-at another address, are asked by a connect: nothing else is known of those that no request reaches.
+Whatever the registry says is the same for both, unless they name different ones: then the old ones
+are asked once more. Services that only one of the two files has, or has at another address, are
+asked by a connect: nothing else is known of those that no request reaches.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from aiohttp import ClientError, ClientResponse
+from msgspec import DecodeError, json
 from msgspec.structs import replace
 
-from common.wire.registry import Service
+from common import http
+from common.wire.registry import Service, Services
 from router import needs
 from router.loaded import Loaded
 from router.names.target import Target
@@ -20,6 +24,8 @@ from router.upstream import Identity, Upstream, address, identity
 
 #: Clouds are farther away than engines.
 CONNECT_S = 5.0
+#: Ten thousand services with long model lists.
+FLEET_BYTES_MAX = 64 << 20
 #: Connects at the same time.
 AT_ONCE_MAX = 64
 
@@ -34,6 +40,10 @@ async def judge(
         one for found in (of_old, of_new) for one in found.values() if one.name not in shared
     ]
     reached = await _reached(doubtful)
+    fleet_of_old = registered
+    if old.config.registries != new.config.registries:
+        asked = await _asked(old)
+        fleet_of_old = registered if asked is None else asked
 
     def well(found: Mapping[str, Service]) -> dict[str, Service]:
         return {
@@ -42,10 +52,11 @@ async def judge(
 
     others = of_old.keys() | of_new.keys()
     sides = []
-    for loaded, found in ((old, of_old), (new, of_new)):
-        records: dict[str, Service | None] = {
-            name: None if name in found else registered.get(name) for name in others
-        }
+    for loaded, found, fleet in ((old, of_old, fleet_of_old), (new, of_new, registered)):
+        records: dict[str, Service | None] = {}
+        if fleet is not registered:
+            records = {**dict.fromkeys(registered), **fleet}
+        records.update({name: None if name in found else fleet.get(name) for name in others})
         records.update(well(found))
         table = present.apply({name: _upstream(one) for name, one in records.items()})
         sides.append(Side(named(loaded.config), served(loaded, table)))
@@ -87,6 +98,32 @@ def _upstream(service: Service | None) -> Upstream | None:
         return None
     where = address(service)
     return Upstream(service, Node(service.name, where.host, where.port))
+
+
+async def _asked(old: Loaded) -> Mapping[str, Service] | None:
+    """What the old file's registries say now. None: nobody answers, so nothing speaks for them."""
+    async with http.client(token=old.token, total_s=CONNECT_S) as session:
+        for url in old.config.registries:
+            try:
+                async with session.get(f"{url.rstrip('/')}/services") as answer:
+                    found = _services(await _body(answer))
+            except (ClientError, OSError, DecodeError):
+                continue
+            return {one.name: one for one in found.services}
+    return None
+
+
+_services = json.Decoder(Services).decode
+
+
+async def _body(answer: ClientResponse) -> bytes:
+    """One that is too long is cut, and cannot be read then."""
+    body = bytearray()
+    async for part in answer.content.iter_any():
+        body += part
+        if len(body) > FLEET_BYTES_MAX:
+            break
+    return bytes(body[:FLEET_BYTES_MAX])
 
 
 async def _reached(services: Iterable[Service]) -> frozenset[Identity]:

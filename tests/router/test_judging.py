@@ -4,8 +4,11 @@ import socket
 from collections.abc import Iterator, Mapping
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from msgspec import json
 
-from common.wire.registry import Service
+from common.wire.registry import Service, Services
 from router.judging import judge
 from router.loaded import Loaded, load
 from router.table import EMPTY, Table
@@ -128,3 +131,22 @@ async def test_needs_that_nobody_meets_serve_nothing() -> None:
     assert why is not None and "nothing can be served" in why
     # What was measured is the fleet's doing.
     assert await judged(file(""), file("[needs]\nmax_latency_ms = 0.001\n")) is None
+
+
+async def test_another_registry_that_knows_another_fleet_is_lost() -> None:
+    """Under the old file its own registry would be asked: it still has what it had."""
+    theirs = Services(services=list(FLEET.values()), total=1, timestamp="")
+
+    async def services(_: web.Request) -> web.Response:
+        return web.Response(body=json.encode(theirs))
+
+    app = web.Application()
+    app.router.add_get("/services", services)
+    async with TestServer(app) as server:
+        old = file(f'registries = ["{server.make_url("/")}"]')
+        new = file(f'registries = ["http://127.0.0.1:{free_port()}"]')
+        why = await judged(old, new, {})
+        assert why is not None and '"engine-model"' in why
+        assert await judged(old, new, FLEET) is None, "the new one has it too"
+    # The old one is gone as well: nothing speaks for going back.
+    assert await judged(old, new, {}) is None
