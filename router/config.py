@@ -189,7 +189,7 @@ class Health(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     #: A connect to those set aside.
     connect_probe_s: Positive = 1
-    #: A GET of /health to those that keep failing.
+    #: A GET to those that keep failing: of /health, or of what a provider's type answers.
     probe_s: Positive = 10
     probe_timeout_s: Positive = 5
     #: A slower probe makes an upstream degraded.
