@@ -262,11 +262,14 @@ class Answering:
             tail = (stream.before + stream.last)[-_TAIL_BYTES:]
             end.done_marker = events.has_marker(self._route.family, tail)
             first = stream.first[:_TAIL_BYTES]
-            end.tokens_in, end.tokens_out = events.usage_of_events(first, tail)
+            found = events.usage_of_events(first, tail)
         elif self._kept:
             kept = self._kept
             body = kept[0] if len(kept) == 1 else b"".join(kept)
-            end.tokens_in, end.tokens_out = events.usage_of_answer(body)
+            found = events.usage_of_answer(body)
+        else:
+            return
+        end.tokens_in, end.tokens_out, end.tokens_cached = found
 
 
 #: Written once; bounded, since names come from outside.

@@ -10,11 +10,10 @@ import contextlib
 import gc
 import random
 import socket
-import ssl
 import sys
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from aiohttp import ClientSession, web
 
@@ -83,18 +82,6 @@ def _bind(
     return bound[0], bound[1] if len(bound) > 1 else []
 
 
-@runtime_checkable
-class Reconfigurable(Protocol):
-    def reconfigure(self, config: Config) -> None: ...
-
-
-def _reconfigure(brain: Brain, config: Config) -> None:
-    if isinstance(brain, Reconfigurable):
-        brain.reconfigure(config)
-    else:
-        brain.config = config
-
-
 def _no_log(_: Plan, __: End) -> None:
     """`access_log = false`."""
 
@@ -107,7 +94,7 @@ class Router:
         self._loaded = start
         self._pipe = Pipe(sys.stdout.fileno())
         self.log = AccessLog(self._pipe.write, short=sys.stdout.isatty())
-        self.brain = Brain(config, random.random, tls=ssl.create_default_context)
+        self.brain = Brain(config, random.random, node=start.providers.node)
         self._log_requests()
         self.fleet = Fleet()
         folder = paths.state_dir("router", config.state_dir)
@@ -174,7 +161,7 @@ class Router:
         """From the next request on; those that run keep what they began with."""
         old, self._loaded = self._loaded, new
         config = new.config
-        _reconfigure(self.brain, config)
+        self.brain.reconfigure(config, node=new.providers.node, names=new.names)
         self._take_services(old.services)
         self._log_requests()
         self._door.token = new.token

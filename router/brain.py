@@ -1,35 +1,45 @@
 """Which upstream should have this request, and what became of it: the relay's `seam.Desk`.
 
+    begin ─ resolve(name) ─▶ targets ─▶ Plan ─ pick ─▶ candidates of a target ─ strategy ─▶ upstream
+
 Owns all that changes: the table (replaced, never edited), the Nodes, the models' states, the
 counts. Pure: time comes with each call, chance as `dice`, and what ended goes to `log`. One
 thread, no await: between choosing an upstream and counting it nothing else runs.
-
-Who is chosen, in tiers, each only where the one before is empty:
-
-    well ─▶ resting (429 said so) ─▶ suspect ─▶ out (set aside, unhealthy) ─▶ out and suspect
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from ssl import SSLContext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import ceil
 
 from common.wire.registry import Service
-from router import affinity, choose, table
+from router import affinity, choose, needs, prefer, table, toomany
+from router.choose.asked import Policy, Strategy
+from router.choose.direct import Direct
+from router.choose.priority import Priority
+from router.choose.score import Score
 from router.config import Config
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem, RequestError, invalid, no_service
+from router.fitness import Fitness
+from router.limits import Limiter
+from router.lives import MakeNode, engine
+from router.named import Limits
+from router.names.resolve import Names
+from router.names.target import Resolution, Target
 from router.nodes import Node
 from router.outcome import Outcome
 from router.plan import Plan
 from router.route import Kind, Route, is_capability
 from router.seam import Ask, End
 from router.stats import ModelState
-from router.table import Pool, Table, Upstreams
-from router.upstream import Identity, Upstream, address, identity
+from router.table import Pool, Table, Tiers, Upstreams
+from router.upstream import Identity, Upstream, identity
 
 #: What a client that got 503 is told to wait: by then a lost engine has usually been replaced.
 RETRY_AFTER_S = 5
-#: Names remembered as once offered, and states kept for models that are gone.
+#: Names remembered as once offered, names resolved, and states kept for models that are gone.
 NAMES_MAX = 10_000
+#: Strategies that say themselves where a request belongs: no key of its own moves it.
+_UNSWAYED = (Priority, Score, Direct)
 
 Dice = Callable[[], float]
 Log = Callable[[Plan, End], None]
@@ -46,78 +56,183 @@ class Brain:
         dice: Dice,
         *,
         log: Log = _no_log,
-        tls: Callable[[], SSLContext] | None = None,
+        node: MakeNode = engine,
+        policies: Sequence[Policy] = (),
     ) -> None:
-        """`tls` makes the context for upstreams with an https URL, when the first one appears."""
-        self.config = config
+        """`node` makes the Node of a new life of a service; `policies` are an operator's."""
         self.dice = dice
         self.log = log
         self.table: Table = table.EMPTY
+        self.fitness = Fitness(config)
         #: Requests with `stream: true` whose answer began and has not ended.
         self.active_streams = 0
         self.models: dict[str, ModelState] = {}
-        #: Nodes out of choice: what the prober looks at.
-        self.out: set[Node] = set()
-        self._tls = tls
+        self._make_node = node
         self._identities: dict[str, Identity] = {}
         self._offered: dict[str, None] = {}
         #: For requests without a model, and for models that nothing has ever offered.
-        self._no_model = self._new_state("")
-        self._version = 0
-        self._strategy = choose.strategy(config.strategy)
+        self._no_model = ModelState("", config.retry)
+        self._policies = policies
+        self._strategies: dict[str, Strategy] = {}
+        #: Of [models] entries, by name.
+        self._limiters: dict[str, Limiter] = {}
+        self._made_from: object = None
+        self.reconfigure(config, node=node)
+
+    def reconfigure(
+        self, config: Config, *, node: MakeNode = engine, names: Names | None = None
+    ) -> None:
+        """From the next request on. Those that run keep the targets that they began with."""
+        self.config = config
+        self._make_node = node
+        self.fitness.reconfigure(config)
+        self.names = Names(config) if names is None else names
+        self._named = config.models.keys() | config.capabilities.keys()
+        self._resolved: dict[str | None, Resolution] = {}
+        self._needs = needs.default(config.needs)
+        self._needs_little = needs.trivial(self._needs)
+        self._trusts_tenant = config.needs.trust_tenant_header
+        self._take_strategies(config)
         self._session_header = config.affinity.header.lower()
         self._fallback_keys = config.affinity.user or config.affinity.client_address
         self._load_factor = config.affinity.load_factor
+        for state in self.states():
+            state.reconfigure(config.retry)
 
     # --- requests -------------------------------------------------------------------------------
 
     def begin(self, ask: Ask, now: float) -> Plan:
         """Take a request in. Raises RequestError; then nothing was taken or counted."""
+        plan = self.consider(ask)
+        state = plan.state
+        state.in_flight += 1
+        state.requests.count += 1
+        return plan
+
+    def consider(self, ask: Ask) -> Plan:
+        """How a request would be routed. Nothing is taken or counted. Raises RequestError."""
         envelope = ask.envelope
-        capability = ask.headers.get("x-creche-capability")
+        headers = ask.headers
+        capability = headers.get("x-creche-capability")
         if capability is None:
             capability = ask.route.capability
         elif not is_capability(capability):
             raise RequestError(invalid(f"x-creche-capability: unknown capability '{capability}'"))
-        key = envelope.affinity_key or ask.headers.get(self._session_header)
+        key = envelope.affinity_key or headers.get(self._session_header)
         if not key:
             key = self._fallback_key(ask) if self._fallback_keys else None
+        wanted = needs.read(headers, self._needs, trusts_tenant=self._trusts_tenant)
         model = envelope.model
-        state = self._no_model if model is None else self._state(model)
-        state.in_flight += 1
-        state.requests.count += 1
-        return Plan(self, ask, envelope, capability, key, state)
+        resolution = self._resolved.get(model)
+        if resolution is None:
+            resolution = self._resolve(ask, model, key)
+        state = self._state(model, resolution)
+        return Plan(self, ask, envelope, capability, key, state, resolution, wanted)
 
     def refused(self, id: str, problem: Problem, started: float, now: float) -> None:
         """Count and log a request that ended before `begin` could take it in."""
         ask = Ask(id, "", "", _NOWHERE, {}, EMPTY, "", 0, started)
         self._no_model.in_flight += 1
-        plan = Plan(self, ask, EMPTY, None, None, self._no_model)
+        plan = Plan(self, ask, EMPTY, None, None, self._no_model, _NOTHING, self._needs)
         plan.problem = problem
         plan.ended(End(Outcome.REFUSED, problem.status, now))
 
-    def pick(self, plan: Plan, now: float) -> Node | None:
-        """The upstream that `plan` should ask now. None: there is none at all."""
-        pool = self.table.pools.get((plan.model, plan.capability))
+    def pool(self, target: Target, capability: str | None, now: float) -> Pool:
+        """The candidates of a target, ranked."""
+        pool = self.table.pools.get((target, capability))
         if pool is None:
-            pool = self.table.pool(plan.model, plan.capability)
-        if pool.version != self._version or now >= pool.until:
-            self._rank(pool, now)
-        tiers = pool.tiers
-        if not tiers:
+            pool = self.table.pool(target, capability)
+        if pool.version != self.fitness.version or now >= pool.until:
+            self.fitness.rank(pool, now)
+        return pool
+
+    def pick(self, plan: Plan, target: Target, now: float) -> Upstream | None:
+        """The upstream of `target` that `plan` should ask now. None: there is none."""
+        if target.limited and not self._within_limits(plan, target, now):
             return None
-        group = _untried(tiers, plan.tried) if plan.tried else tiers[0]
-        if len(group) == 1:
-            return group[0].node
-        if plan.affinity_key is not None:
-            return affinity.choose(group, plan.affinity_key, self._load_factor).node
+        pool = self.pool(target, plan.capability, now)
+        group = self.group(plan, pool, now)
+        if len(group) > 1 or (group and self._refuses):
+            return self.choose(plan, target, pool, group)
+        return group[0] if group else None
+
+    def group(self, plan: Plan, pool: Pool, now: float) -> Upstreams:
+        """The equals among which `plan` chooses: the best tier's, as far as they were not asked."""
+        tiers = (pool.panic or pool.tiers) if plan.last_resort else pool.first
+        if pool.picky or plan.needs is not self._needs or not self._needs_little:
+            tiers = self._allowed(plan, tiers, now)
+        if not tiers:
+            return ()
+        return _untried(tiers, plan.tried) if plan.tried else tiers[0]
+
+    def choose(self, plan: Plan, target: Target, pool: Pool, group: Upstreams) -> Upstream | None:
+        """One of several that may all be asked. None: the strategy refuses them all."""
+        if target.prefer_warm_s and not plan.attempts:
+            group = prefer.warm(group, plan.now, target.prefer_warm_s)
+        strategy = self.strategy(target)
+        if plan.needs is not self._needs and not isinstance(strategy, Score):
+            group = prefer.nearer(group, plan.needs)
+        if plan.key is not None and not isinstance(strategy, _UNSWAYED):
+            return affinity.choose(group, plan.key, self._load_factor)
         if pool.cache_types:
             group = self._by_cache_type(group, plan.envelope)
-        return self._strategy(group, plan.state.rotation, self.dice).node
+        return strategy.choose(group, plan)
 
-    def nothing_fit(self, model: str | None) -> Problem:
-        ever = model is None or model in self._offered
-        return no_service(model, ever_offered=ever, retry_after_s=RETRY_AFTER_S)
+    def took(self, plan: Plan, upstream: Upstream) -> None:
+        """For strategies that learn from what they chose."""
+        if plan.target is not None:
+            strategy = self.strategy(plan.target)
+            if strategy.learns:
+                strategy.took(upstream, plan)
+
+    def _take_strategies(self, config: Config) -> None:
+        """The router's and those that entries name. What one has learnt is kept for as long as
+        what it was made from stays the same."""
+        named = [one.strategy for one in config.models.values()]
+        named += [one.strategy for one in config.capabilities.values()]
+        names = {choose.plain(one) for one in named if one is not None}
+        names.add(choose.plain(config.strategy))
+        made_from = (config.prefix, config.score, config.affinity, tuple(self._policies))
+        kept = self._strategies if made_from == self._made_from else {}
+        self._made_from = made_from
+        self._strategies = {
+            name: kept.get(name) or choose.make(name, config, self._policies)
+            for name in names & choose.MAKERS.keys()
+        }
+        self._strategy = self._strategies[choose.plain(config.strategy)]
+        self.learns = any(one.learns for one in self._strategies.values())
+        self._refuses = "score" in self._strategies
+        self._paces_nodes = "usage_based" in self._strategies
+
+    def strategy(self, target: Target) -> Strategy:
+        if target.strategy is None:
+            return self._strategy
+        return self._strategies[choose.plain(target.strategy)]
+
+    def strategy_name(self, target: Target) -> str:
+        return choose.plain(target.strategy or self.config.strategy)
+
+    def panicking(self, now: float) -> list[Target]:
+        """Those of whose upstreams all are used, since most are out by breaker."""
+        asked = list(self.table.pools)
+        return [key[0] for key in asked if self.pool(*key, now).panic]
+
+    def servable(self, target: Target, now: float) -> bool:
+        """Whether an upstream of it is fit, by the registry's word."""
+        return bool(self.pool(target, None, now).fit)
+
+    def nothing_fit(self, plan: Plan, now: float) -> Problem:
+        """What a request is told that nothing may serve, or could."""
+        if plan.over:
+            who = f"model '{plan.model}'" if plan.model else "this request"
+            return toomany.problem(plan.over, who)
+        if plan.refusals:
+            unmet = needs.unmet(plan.needs, plan.refusals.values(), plan.model)
+            if unmet is not None:
+                return unmet
+        model = plan.model
+        ever = model is None or model in self._offered or bool(plan.resolution.targets)
+        return no_service(model, ever_offered=ever, retry_after_s=self._back_in_s(plan, now))
 
     def count(self, plan: Plan, end: End) -> None:
         """An ended request, once: its model's counts, and the log."""
@@ -138,43 +253,22 @@ class Brain:
             state.tokens_in += end.tokens_in
         if end.tokens_out is not None:
             state.tokens_out.count += end.tokens_out
+        if end.tokens_cached is not None:
+            self._told(plan, end)
         self.log(plan, end)
 
     def tick(self) -> None:
         """Once a second: what paces and budgets are measured by."""
         for state in self.states():
             state.tick()
+        if self._paces_nodes:
+            for upstream in self.table.upstreams.values():
+                upstream.node.tokens.tick()
 
     def states(self) -> Iterator[ModelState]:
         """Of every model that was asked for, and last of requests that named none known."""
         yield from self.models.values()
         yield self._no_model
-
-    # --- upstreams ------------------------------------------------------------------------------
-
-    def rest(self, node: Node, retry_after_s: float | None, now: float) -> None:
-        retry = self.config.retry
-        seconds = retry.rest_s if retry_after_s is None else min(retry_after_s, retry.rest_max_s)
-        node.rest(now + seconds)
-        self._version += 1
-
-    def node_failed(self, node: Node, *, connect: bool = False) -> None:
-        if node.connect_failed() if connect else node.failed():
-            self.out.add(node)
-            self._version += 1
-
-    def node_succeeded(self, node: Node) -> None:
-        if node.succeeded():
-            self._back(node)
-
-    def node_probed(self, node: Node, *, slow: bool = False) -> None:
-        """A probe succeeded: back in choice, on probation."""
-        node.came_back(slow=slow)
-        self._back(node)
-
-    def _back(self, node: Node) -> None:
-        self.out.discard(node)
-        self._version += 1
 
     # --- the table ------------------------------------------------------------------------------
 
@@ -200,15 +294,21 @@ class Brain:
                 continue
             node = self._node(service)
             if fresh and node.set_aside and service.is_healthy:
-                self.node_probed(node)
+                self.fitness.probed(node)
             upstream = Upstream(service, node, source=source, suspect=name in held_back)
             new[name] = upstream
             if upstream.openai:
-                for model in upstream.models:
-                    self._offered[model] = None
+                self._offer(upstream.models)
         while len(self._offered) > NAMES_MAX:
             del self._offered[next(iter(self._offered))]
         self.table = self.table.apply(new)
+
+    def reported(self, loads: Mapping[str, dict[str, float]]) -> None:
+        """What engines say of their own load, by service name: shown in /stats, decides nothing."""
+        for name, load in loads.items():
+            upstream = self.table.upstreams.get(name)
+            if upstream is not None:
+                upstream.node.load = load
 
     def _node(self, service: Service) -> Node:
         """The name's Node, or a new one for a new life or address."""
@@ -219,52 +319,105 @@ class Brain:
             return old.node
         self._forget(name)
         self._identities[name] = mark
-        where = address(service)
-        return Node(
-            name,
-            where.host,
-            where.port,
-            path_prefix=where.path_prefix,
-            tls=self._tls() if where.tls and self._tls is not None else None,
-            connect_timeout_s=self.config.timeouts.connect_s,
-        )
-
-    def reported(self, loads: Mapping[str, dict[str, float]]) -> None:
-        """What engines say of their own load, by service name: shown in /stats, decides nothing."""
-        for name, load in loads.items():
-            upstream = self.table.upstreams.get(name)
-            if upstream is not None:
-                upstream.node.load = load
+        return self._make_node(service, self.config)
 
     def _forget(self, name: str) -> None:
         self._identities.pop(name, None)
         old = self.table.upstreams.get(name)
         if old is not None:
-            self.out.discard(old.node)
+            self.fitness.forget(old.node)
 
-    def _rank(self, pool: Pool, now: float) -> None:
-        """Sort a pool's candidates into tiers; hold until something changes or a rest ends."""
-        well: list[Upstream] = []
-        resting: list[Upstream] = []
-        out: list[Upstream] = []
-        until = float("inf")
-        for upstream in pool.fit:
-            node = upstream.node
-            if node.out:
-                out.append(upstream)
-            elif node.rest_until > now:
-                resting.append(upstream)
-                until = min(until, node.rest_until)
-            else:
-                well.append(upstream)
-        suspect = [u for u in pool.suspect if not u.node.out]
-        lost = [u for u in pool.suspect if u.node.out]
-        tiers = (well, resting, suspect, out, lost)
-        pool.tiers = tuple(tuple(tier) for tier in tiers if tier)
-        pool.version = self._version
-        pool.until = until
+    def _offer(self, models: Iterable[str]) -> None:
+        offered = self._offered
+        for model in models:
+            if model not in offered:
+                offered[model] = None
+                # A pattern or the default may have served this name until now.
+                self._resolved.pop(model, None)
 
     # --- small parts ----------------------------------------------------------------------------
+
+    def _resolve(self, ask: Ask, model: str | None, key: str | None) -> Resolution:
+        facts = _Facts(ask, model, key, self._saturation)
+        resolution = self.names.resolve(facts, self._is_listed, self.dice)
+        if resolution.targets and not resolution.varies:
+            if len(self._resolved) >= NAMES_MAX:
+                self._resolved.clear()
+            self._resolved[model] = resolution
+        return resolution
+
+    def _is_listed(self, model: str) -> bool:
+        return model in self._offered or model in self.table.models
+
+    def _saturation(self, models: Iterable[str]) -> float:
+        """How much of what the registered upstreams of `models` can take at once is in flight."""
+        found = {u for model in models for u in self.table.models.get(model, ())}
+        local = [u for u in found if u.source != table.PROVIDER and u.fit]
+        most = sum(u.max_concurrency or 0 for u in local)
+        return sum(u.node.in_flight for u in local if u.max_concurrency) / most if most else 0.0
+
+    def _allowed(self, plan: Plan, tiers: Tiers, now: float) -> Tiers:
+        """Without those that may not serve this request; why not is kept."""
+        kept = []
+        refusals = plan.refusals or {}
+        for tier in tiers:
+            allowed = []
+            for upstream in tier:
+                why = needs.refusal(upstream, plan.needs, now)
+                limiter = upstream.limiter
+                if why is None and limiter is not None:
+                    tokens = plan.envelope.prompt().tokens
+                    why = limiter.refusal(tokens, now)
+                    if why is not None:
+                        plan.over = limiter.decide(tokens, now)
+                if why is None:
+                    allowed.append(upstream)
+                else:
+                    refusals[upstream.name] = why
+            if allowed:
+                kept.append(tuple(allowed))
+        plan.refusals = refusals or None
+        return tuple(kept)
+
+    def _back_in_s(self, plan: Plan, now: float) -> int:
+        """When the first breaker lets a trial through, where that is why nothing is left."""
+        waits = [
+            upstream.node.breaker.until - now
+            for target in (*plan.resolution.targets, *plan.resolution.fallbacks)
+            for upstream in self.pool(target, plan.capability, now).tripped
+        ]
+        return max(ceil(min(waits)), 1) if waits else RETRY_AFTER_S
+
+    def _within_limits(self, plan: Plan, target: Target, now: float) -> bool:
+        """Whether the entries on the way to `target` let the request pass, once for all its tries.
+
+        What one of them granted before another refused is given back as if never used.
+        """
+        if plan.holds(target):
+            return True
+        tokens = plan.envelope.prompt().tokens
+        limiters = [self._limiter(name, limits) for name, limits in target.limited]
+        refused = [one.decide(tokens, now) for one in limiters if not one.allows(tokens, now)]
+        if refused:
+            plan.over = tuple(decision for found in refused for decision in found)
+            return False
+        if not plan.imagined:
+            plan.hold(target, [one.take(tokens, now) for one in limiters])
+        return True
+
+    def _limiter(self, name: str, limits: Limits) -> Limiter:
+        found = self._limiters.get(name)
+        if found is None:
+            found = self._limiters[name] = Limiter(limits)
+        return found
+
+    def _told(self, plan: Plan, end: End) -> None:
+        """The engine said how much of the prompt it had in its cache."""
+        target, upstream = plan.target, plan.upstream
+        if target is not None and upstream is not None:
+            strategy = self.strategy(target)
+            if strategy.learns:
+                strategy.told(upstream, plan, end.tokens_cached or 0, end.tokens_in or 0)
 
     def _fallback_key(self, ask: Ask) -> str | None:
         headers = ask.headers
@@ -282,15 +435,26 @@ class Brain:
         wanted = "static" if large else "paged"
         return tuple(u for u in group if u.cache_type == wanted) or group
 
-    def _state(self, model: str) -> ModelState:
-        """A name that nothing offers gets no state of its own: names are endless."""
+    def _state(self, model: str | None, resolution: Resolution) -> ModelState:
+        """Counted under the asked name where that is a known one, else under what serves it.
+
+        A name that nothing offers gets no state of its own: names are endless.
+        """
+        if model is None or not resolution.targets:
+            return self._no_model
         state = self.models.get(model)
-        if state is None:
-            if model not in self.table.models:
-                return self._no_model
-            if len(self.models) >= NAMES_MAX:
-                self._drop_states()
-            state = self.models[model] = self._new_state(model)
+        if state is not None:
+            return state
+        if resolution.how not in ("exact", "capability"):
+            model = resolution.targets[0].name or model
+            state = self.models.get(model)
+            if state is not None:
+                return state
+        elif model not in self.table.models and model not in self._named:
+            return self._no_model
+        if len(self.models) >= NAMES_MAX:
+            self._drop_states()
+        state = self.models[model] = ModelState(model, self.config.retry)
         return state
 
     def _drop_states(self) -> None:
@@ -301,13 +465,29 @@ class Brain:
             del self.models[state.name]
             self._no_model.absorb(state)
 
-    def _new_state(self, name: str) -> ModelState:
-        retry = self.config.retry
-        return ModelState(name, retry.budget_percent, retry.budget_floor_per_s)
-
 
 _REFUSED = Outcome.REFUSED
 _NOWHERE = Route(Kind.RELAY)
+_NOTHING = Resolution("", "none", ())
+
+
+class _Facts:
+    """What resolving may look at: `names.Facts`."""
+
+    __slots__ = ("envelope", "headers", "key", "model", "saturation")
+
+    def __init__(
+        self,
+        ask: Ask,
+        model: str | None,
+        key: str | None,
+        saturation: Callable[[Iterable[str]], float],
+    ) -> None:
+        self.model = model
+        self.headers = ask.headers
+        self.envelope = ask.envelope
+        self.key = key
+        self.saturation = saturation
 
 
 def _untried(tiers: tuple[Upstreams, ...], tried: tuple[Node, ...]) -> Upstreams:

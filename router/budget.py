@@ -17,9 +17,13 @@ class RetryBudget:
     def __init__(self, requests: Pace, percent: float, floor_per_s: int) -> None:
         self._requests = requests
         self.retries = Pace()
+        self.allow(percent, floor_per_s)
+        self.refused = 0
+
+    def allow(self, percent: float, floor_per_s: int) -> None:
+        """Other limits from now on; what was taken stays taken."""
         self._share = percent / 100
         self._floor_per_s = floor_per_s
-        self.refused = 0
 
     def take(self) -> bool:
         """One retry, if there is any left."""

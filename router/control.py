@@ -18,9 +18,10 @@ from prometheus_client import CollectorRegistry
 
 from common import auth, clock, http
 from common.http import HttpError, json_response
-from router import errors, metrics, views
+from router import errors, metrics, views, whatif
 from router.brain import Brain
-from router.errors import Problem
+from router.errors import Problem, RequestError
+from router.explain import explain
 from router.reload import Refused, Reloader
 from router.route import Kind, resolve
 from router.watch import Link
@@ -75,6 +76,7 @@ class Control:
             why=link.why,
             epoch=self._epoch(),
             wall=clock.wall(),
+            now=clock.monotonic(),
         )
         if self._reloader.message:
             answer = replace(answer, message=f"{answer.message}; {self._reloader.message}")
@@ -94,15 +96,28 @@ class Control:
         return json_response(views.services(self._brain, self._link().url, wanted))
 
     async def models(self, _: web.Request) -> web.Response:
-        return json_response({"object": "list", "data": views.model_list(self._brain.table)})
+        found = views.model_list(self._brain, clock.monotonic())
+        return json_response({"object": "list", "data": found})
 
     async def model(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        found = views.model(self._brain.table, name)
+        found = views.model(self._brain, name, clock.monotonic())
         if found is None:
             text = f"The model '{name}' does not exist or is not served now"
             raise HttpError(404, text, "model_not_found")
         return json_response(found)
+
+    async def explain(self, request: web.Request) -> web.Response:
+        body = await http.read_body(request) if request.method == "POST" else None
+        now = clock.monotonic()
+        try:
+            asked = whatif.ask(request.query, request.headers, body, request.remote or "", now)
+            return json_response(explain(self._brain, asked, now, self._reloader.place))
+        except RequestError as error:
+            problem = error.problem
+            raise HttpError(
+                problem.status, problem.message, problem.code or "invalid_request"
+            ) from None
 
     async def config(self, _: web.Request) -> web.Response:
         return _changed(await self._reloader.describe())
@@ -141,6 +156,8 @@ def application(control: Control, door: Door, *, operator: bool) -> web.Applicat
     if operator:
         paths["/metrics"] = control.metrics
         paths["/admin/config"] = control.config
+        paths["/explain"] = control.explain
+        app.router.add_post("/explain", control.explain)
         app.router.add_post("/admin/reload", control.reload)
         app.router.add_post("/admin/rollback", control.rollback)
     for path, handler in paths.items():

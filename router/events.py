@@ -160,11 +160,18 @@ def has_marker(family: Family, events: bytes) -> bool:
     return any(marker in events for marker in _MARKERS[family])
 
 
+class _Details(Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    cache_read_input_tokens: int | None = None
 
 
 class _Response(Struct):
@@ -183,12 +190,13 @@ class _Counted(Struct):
 
 _decode_usage = Decoder(_Counted).decode
 
-Tokens = tuple[int | None, int | None]
-UNKNOWN: Tokens = (None, None)
+#: Tokens in, out, and of those in what the engine had in its cache.
+Tokens = tuple[int | None, int | None, int | None]
+UNKNOWN: Tokens = (None, None, None)
 
 
 def usage_of_answer(body: bytes) -> Tokens:
-    """Tokens in and out of a plain JSON answer."""
+    """Tokens of a plain JSON answer."""
     if b'"usage"' not in body and b'eval_count"' not in body:
         return UNKNOWN
     try:
@@ -200,29 +208,37 @@ def usage_of_answer(body: bytes) -> Tokens:
         nested = found.response or found.message
         usage = nested.usage if nested is not None else None
         if usage is None:
-            return found.prompt_eval_count, found.eval_count
+            return found.prompt_eval_count, found.eval_count, None
     tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
     return (
         usage.input_tokens if tokens_in is None else tokens_in,
         usage.output_tokens if tokens_out is None else tokens_out,
+        _cached(usage),
     )
 
 
+def _cached(usage: _Usage) -> int | None:
+    details = usage.prompt_tokens_details or usage.input_tokens_details
+    return usage.cache_read_input_tokens if details is None else details.cached_tokens
+
+
 def usage_of_events(first: bytes, tail: bytes) -> Tokens:
-    """Tokens in and out, as last told. Anthropic tells what came in first, so `first` counts too.
+    """Tokens as last told. Anthropic tells what came in first, so `first` counts too.
 
     `tail` may begin within an event. Both are bounded by the caller.
     """
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cached: int | None = None
     for piece in (tail, first):
         if b'"usage"' not in piece and b'eval_count"' not in piece:
             continue
         for line in reversed(_LINE.split(piece)):
             if line.startswith(b"data:") and b'"usage"' in line:
-                found_in, found_out = usage_of_answer(line[5:])
+                found_in, found_out, found_cached = usage_of_answer(line[5:])
+                cached = found_cached if cached is None else cached
                 tokens_in = found_in if tokens_in is None else tokens_in
                 tokens_out = found_out if tokens_out is None else tokens_out
                 if tokens_in is not None and tokens_out is not None:
-                    return tokens_in, tokens_out
-    return tokens_in, tokens_out
+                    return tokens_in, tokens_out, cached
+    return tokens_in, tokens_out, cached

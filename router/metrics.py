@@ -12,6 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from router.brain import Brain
+from router.breaker import State
 from router.outcome import WORDS
 from router.window import BUCKETS, Histogram
 
@@ -48,6 +49,9 @@ class RouterCollector(Collector):
         refused = CounterMetricFamily(
             "creche_retries_refused", "Retries that the budget did not allow.", labels=["model"]
         )
+        fallbacks = CounterMetricFamily(
+            "creche_fallbacks", "Requests that a model of the chain answered.", labels=["model"]
+        )
         tokens = CounterMetricFamily(
             "creche_tokens", "Tokens as engines counted them.", labels=["model", "direction"]
         )
@@ -67,12 +71,13 @@ class RouterCollector(Collector):
                     requests.add_metric([model, WORDS[outcome]], count)
             retries.add_metric([model], state.retries)
             refused.add_metric([model], state.budget.refused)
+            fallbacks.add_metric([model], state.fallbacks)
             tokens.add_metric([model, "in"], state.tokens_in)
             tokens.add_metric([model, "out"], state.tokens_out.count)
             in_flight.add_metric([model], state.in_flight)
             _add(first, model, state.first_byte)
             _add(whole, model, state.durations)
-        yield from (requests, retries, refused, tokens, in_flight, first, whole)
+        yield from (requests, retries, refused, fallbacks, tokens, in_flight, first, whole)
 
     def _upstreams(self) -> Iterator[Family]:
         attempts = CounterMetricFamily(
@@ -89,6 +94,9 @@ class RouterCollector(Collector):
             "1 while this router's traffic found it unreachable or failing.",
             labels=["service"],
         )
+        breaker = GaugeMetricFamily(
+            "creche_upstream_breaker", "0 closed, 1 half open, 2 open.", labels=["service"]
+        )
         for upstream in self._brain.table.upstreams.values():
             if not upstream.openai:
                 continue
@@ -99,7 +107,8 @@ class RouterCollector(Collector):
             in_flight.add_metric([upstream.name], node.in_flight)
             fit.add_metric([upstream.name], float(upstream.fit))
             out.add_metric([upstream.name], float(node.out))
-        yield from (attempts, in_flight, fit, out)
+            breaker.add_metric([upstream.name], _BREAKER[node.breaker.state])
+        yield from (attempts, in_flight, fit, out, breaker)
 
     def _whole(self) -> Iterator[Family]:
         yield GaugeMetricFamily(
@@ -112,6 +121,9 @@ class RouterCollector(Collector):
         )
         for name, text, value in self._extra():
             yield GaugeMetricFamily(name, text, value)
+
+
+_BREAKER = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 
 
 class ConfigCollector(Collector):

@@ -11,14 +11,18 @@ Node. Unhealthy ones leave the choice and are still asked when nothing else is l
 from enum import Enum
 from ssl import SSLContext
 
-from router.breaker import Breaker
+from router.breaker import Breaker, State
+from router.cooldown import Errors
 from router.endpoint import Key, Paths
+from router.limits import Limiter
 from router.outcome import Outcome
-from router.seam import Attempt
+from router.seam import Attempt, End
 from router.window import Pace, Samples
 
 HEALTHY_AFTER = 2
 UNHEALTHY_AFTER = 3
+#: How much the last answer counts in the tokens a second.
+_NEWEST = 0.2
 
 
 class NodeHealth(Enum):
@@ -42,6 +46,7 @@ class Node:
         "breaker",
         "connect_timeout_s",
         "error_count",
+        "errors",
         "failures",
         "first_attempt",
         "first_bytes",
@@ -50,6 +55,7 @@ class Node:
         "host",
         "in_flight",
         "key",
+        "limiter",
         "load",
         "name",
         "outcomes",
@@ -60,6 +66,7 @@ class Node:
         "request_count",
         "rest_until",
         "set_aside",
+        "steady",
         "successes",
         "tls",
         "tokens",
@@ -79,6 +86,7 @@ class Node:
         tls: SSLContext | None = None,
         connect_timeout_s: float = 1.0,
         breaker: Breaker | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.name = name
         self.host = host
@@ -117,6 +125,12 @@ class Node:
         #: Answered tokens a second of one request, smoothed. None: nothing is known.
         self.tokens_per_s: float | None = None
         self.breaker = Breaker() if breaker is None else breaker
+        #: Of a provider with limits of its own.
+        self.limiter = limiter
+        #: Nothing speaks against it: a good answer need not be told to anybody.
+        self.steady = False
+        #: Its errors of late, where those make it rest.
+        self.errors: Errors | None = None
         #: What a first attempt on it looks like: made once, since nothing in it changes.
         self.first_attempt = Attempt(self, 1)
         self.alone = (self,)
@@ -124,6 +138,27 @@ class Node:
     @property
     def out(self) -> bool:
         return self.set_aside or self.health is NodeHealth.UNHEALTHY
+
+    @property
+    def is_steady(self) -> bool:
+        healthy = self.health is NodeHealth.HEALTHY and not self.failures
+        return healthy and self.breaker.state is State.CLOSED and not self.breaker.failures
+
+    def answered(self, end: End, started: float) -> None:
+        """A good answer. Those that failed, however fast, teach nothing of how long it takes."""
+        ended = end.ended
+        took = ended - started
+        self.answers.append(took)
+        self.answered_at = ended
+        if end.events and end.first_byte:  # a plain answer's first byte tells nothing of its token
+            self.first_bytes.append(end.first_byte - started)
+        out = end.tokens_out
+        if out is None:
+            return
+        self.tokens.count += out + (end.tokens_in or 0)
+        if out and took > 0:
+            pace, before = out / took, self.tokens_per_s
+            self.tokens_per_s = pace if before is None else before + _NEWEST * (pace - before)
 
     def succeeded(self) -> bool:
         """True if it came back into choice by this."""

@@ -7,20 +7,28 @@
 
 Another attempt, in this order: nothing was written to the client; the outcome is one that is
 retried; what was sent may be sent twice; attempts are left; an upstream is left (never one twice
-while another is left); the budget, which *unreachable* does not need.
+for a target while another is left), of this target or of one that follows it; the budget, which
+*unreachable* does not need. A target without candidates costs no attempt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from router import errors
+from router import errors, toomany
+from router.breaker import State
+from router.choose.rotation import Rotation
+from router.course import Course
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem
-from router.nodes import Node, NodeHealth
+from router.limits import Decision, Grant
+from router.names.target import Resolution, Target
+from router.needs import Needs
+from router.nodes import Node
 from router.outcome import RETRIED, Failure, Outcome, of_failure, of_status
 from router.route import Route
 from router.seam import Ask, Attempt, End, Step, Wait
 from router.stats import ModelState
+from router.upstream import Upstream
 
 if TYPE_CHECKING:
     from router.brain import Brain
@@ -30,32 +38,51 @@ BACKOFF_S_MAX = 1.0
 
 _OK = Outcome.OK
 _CLIENT = Outcome.CLIENT
-_HEALTHY = NodeHealth.HEALTHY
+_CLOSED = State.CLOSED
+_FALLBACK_LINE = b"x-creche-fallback: 1\r\n"
 
 
-class Plan:
+class Plan(Course):
     """Holds one in-flight count of its model, and one of an upstream while an attempt runs.
 
     What most requests never change stands in the class: setting it would cost each of them.
+    A strategy is told it as `choose.asked.Asked`.
     """
 
     wake: Callable[[], None] | None = None
     answer_model: str | None = None
     answer_head: bytes = b""
-    #: The upstream of the running attempt, and the name of the last one.
+    #: Header lines that every answer to it carries; then each attempt is made for it alone.
+    lines: bytes = b""
+    #: The upstream of the running attempt, and its breaker's permit.
     node: Node | None = None
+    permit = 0
+    #: The last one that was asked, and its name.
+    upstream: Upstream | None = None
     service: str | None = None
     attempts = 0
     attempt_started = 0.0
-    #: Nodes that were asked, in order.
-    tried: tuple[Node, ...] = ()
+    #: When an upstream was last looked for.
+    now = 0.0
     problem: Problem | None = None
+    #: What a strategy that learns keeps of it: nobody else's business.
+    note: object = None
+    #: What it holds of the limits of its models, and of the running attempt's provider.
+    grants: tuple[Grant, ...] = ()
+    grant: Grant | None = None
+    _held: tuple[Target, ...] = ()
+    #: For /explain: nothing is taken.
+    imagined = False
+    #: What the limits said that refused it.
+    over: tuple[Decision, ...] = ()
+    #: Why candidates were refused, by name: what nothing could serve is told to the client.
+    refusals: dict[str, str] | None = None
     #: Time spent waiting between attempts.
     queued_s = 0.0
     _waits_since = 0.0
     _waits = False
-    #: Gave a broken answer, and is not blamed yet.
-    _broke: Node | None = None
+    #: Broken answers that nobody was blamed for yet: all of one upstream, with its permits.
+    _broke: tuple[tuple[Node, int], ...] = ()
     #: Two upstreams gave broken answers: it is the request.
     _request_blamed = False
     _was_slow = False
@@ -69,18 +96,31 @@ class Plan:
         ask: Ask,
         envelope: Envelope,
         capability: str | None,
-        affinity_key: str | None,
+        key: str | None,
         state: ModelState,
+        resolution: Resolution,
+        needs: Needs,
     ) -> None:
+        Course.__init__(self, resolution)
         self._brain = brain
         self.id = ask.id
         self.route: Route = ask.route
         self.started = ask.started
         self.envelope = envelope
+        #: As the body says it.
         self.model = envelope.model
         self.capability = capability
-        self.affinity_key = affinity_key
+        self.key = key
         self.state = state
+        self.needs = needs
+
+    @property
+    def rotation(self) -> Rotation:
+        return self.state.rotation
+
+    @property
+    def dice(self) -> Callable[[], float]:
+        return self._brain.dice
 
     # --- what the relay calls -------------------------------------------------------------------
 
@@ -89,18 +129,18 @@ class Plan:
             self._waits = False
             self.state.queued -= 1
             self.queued_s += now - self._waits_since
-        node = self._brain.pick(self, now)
-        if node is None:
+        upstream = self.look(now) if self.problem is None or self.attempts else None
+        if upstream is None:
             if self.problem is None:
-                self.problem = self._brain.nothing_fit(self.model)
+                self.problem = self._brain.nothing_fit(self, now)
             return self.problem
-        return self._attempt(node, now)
+        return self._attempt(upstream, now)
 
     def answered(self, status: int, retry_after_s: float | None, now: float) -> Step | None:
         """A well-formed head came. None: pass the answer on, whatever its status."""
         if status < 400:
-            if self._broke is not None:
-                self._blame_upstream()
+            if self._broke:
+                self._blame_upstream(now)
             if self.envelope.stream and not self._streams:
                 self._streams = True
                 self._brain.active_streams += 1
@@ -110,25 +150,25 @@ class Plan:
             return None
         node = self.node
         if node is not None and outcome is Outcome.BACKPRESSURE:
-            self._brain.rest(node, retry_after_s, now)
+            self._brain.fitness.rest(node, retry_after_s, now)
         another = self._another(outcome, True, now)
         if another is None:
             return None
-        self._attempt_ended(outcome)
+        self._attempt_ended(outcome, now)
         return self._take(another, now)
 
     def failed(self, failure: Failure, sent: bool, now: float) -> Step:
         """No answer that could be passed on. `sent`: bytes of the request had gone out."""
         outcome = of_failure(failure)
-        node = self.node
         if outcome is Outcome.IDLE_RACE:
-            if node is not None and not self._raced:
+            node, upstream = self.node, self.upstream
+            if node is not None and upstream is not None and not self._raced:
                 self._raced = True
                 node.outcomes[outcome] += 1
-                return Attempt(node, self.attempts)
+                return self._made(upstream)
             outcome = Outcome.UNREACHABLE
         # Told to the node first: a failed connect takes it out of the choice that follows.
-        self._attempt_ended(outcome, connect=failure is Failure.CONNECT)
+        self._attempt_ended(outcome, now, connect=failure is Failure.CONNECT)
         self.problem = errors.failed(outcome, self.service)
         another = self._another(outcome, sent, now)
         return self.problem if another is None else self._take(another, now)
@@ -145,46 +185,112 @@ class Plan:
                 self.node = None
                 node.in_flight -= 1
                 node.outcomes[outcome] += 1
-                node.answers.append(end.ended - self.attempt_started)
-                if end.events and end.first_byte:
-                    node.first_bytes.append(end.first_byte - self.attempt_started)
-                if node.failures or node.health is not _HEALTHY:
-                    self._brain.node_succeeded(node)
+                if outcome is _OK:
+                    node.answered(end, self.attempt_started)
+                    if self.target is not None and self.target.fallback:
+                        self.state.fallbacks += 1
+                if self.grant is not None:
+                    self._give_back(end.ended, end)
+                if not node.steady:
+                    self._brain.fitness.succeeded(node, self.permit)
             elif outcome is Outcome.CANCELLED or outcome is Outcome.REFUSED:
                 self.node = None
                 node.in_flight -= 1
                 node.outcomes[outcome] += 1
+                if self.grant is not None:
+                    self._give_back(end.ended, end)
+                self._brain.fitness.abandoned(node, self.permit)
             else:
-                self._attempt_ended(outcome, connect=end.failure is Failure.CONNECT)
-        if self._broke is not None:
-            self._blame_upstream()
+                self._attempt_ended(outcome, end.ended, connect=end.failure is Failure.CONNECT)
+        if self._broke:
+            self._blame_upstream(end.ended)
+        if self.grants:
+            used = _tokens(end)
+            for grant in self.grants:
+                grant.settle(used, end.ended)
         if self._waits:
             self._waits = False
             self.state.queued -= 1
         if self._streams:
             self._streams = False
             self._brain.active_streams -= 1
-        self.envelope = EMPTY
         self._brain.count(self, end)
+        self.envelope = EMPTY
+
+    # --- limits ---------------------------------------------------------------------------------
+
+    def holds(self, target: Target) -> bool:
+        return target in self._held
+
+    def hold(self, target: Target, grants: Iterable[Grant | None]) -> None:
+        """What the limits on the way to `target` granted, for all tries there."""
+        self._held = (*self._held, target)
+        self.grants += tuple(grant for grant in grants if grant is not None)
+        self.lines = toomany.headers(one for grant in self.grants for one in grant.decisions)
 
     # --- attempts -------------------------------------------------------------------------------
 
-    def _attempt(self, node: Node, now: float) -> Attempt:
-        self.node = node
+    def look(self, now: float) -> Upstream | None:
+        """The upstream to ask now: of the present target, else of those that follow."""
+        self.now = now
+        brain, target = self._brain, self.target
+        while target is not None:
+            found = brain.pick(self, target, now)
+            if found is not None:
+                return found
+            target = self.advance(brain.config.retry.attempts_per_target)
+        return None
+
+    def _attempt(self, upstream: Upstream, now: float) -> Attempt:
+        node = self.node = upstream.node
+        self.upstream = upstream
         self.service = node.name
         self.attempt_started = now
         node.in_flight += 1
         node.request_count += 1
+        breaker = node.breaker
+        if breaker.state is _CLOSED:
+            self.permit = breaker.life
+        else:
+            self.permit = self._brain.fitness.admit(node, now)
+        if node.limiter is not None:
+            self.grant = node.limiter.take(self.envelope.prompt().tokens, now)
+        target = self.target
+        if self._brain.learns:
+            self._brain.took(self, upstream)
         if not self.attempts:
             self.attempts = 1
             self.tried = node.alone
-            return node.first_attempt
-        self.attempts += 1
-        self.tried = (*self.tried, node)
+            if target.plain and target.name == self.model and not self.lines:  # type: ignore[union-attr]
+                return node.first_attempt
+        else:
+            self.attempts += 1
+            self.tried = (*self.tried, node)
         self._raced = False
-        return Attempt(node, self.attempts)
+        return self._made(upstream)
 
-    def _take(self, step: Node | Wait, now: float) -> Step:
+    def _made(self, upstream: Upstream) -> Attempt:
+        """What is particular: another name upstream, a fallback, time limits of its own."""
+        target = self.target
+        assert target is not None
+        served = upstream.model_of(target)
+        edit = None
+        self.answer_model = None
+        if served is not None and self.model is not None and served != self.model:
+            self.answer_model = served
+            edit = self.envelope.edit(served)
+        self.answer_head = self.lines + _FALLBACK_LINE if target.fallback else self.lines
+        timeouts = target.timeouts
+        return Attempt(
+            upstream.node,
+            self.attempts,
+            edit,
+            first_event_s=timeouts.first_event_s,
+            chunk_s=timeouts.between_chunks_s,
+            total_s=timeouts.total_s,
+        )
+
+    def _take(self, step: Upstream | Wait, now: float) -> Step:
         if isinstance(step, Wait):
             self._waits = True
             self._waits_since = now
@@ -192,36 +298,38 @@ class Plan:
             return step
         return self._attempt(step, now)
 
-    def _another(self, outcome: Outcome, sent: bool, now: float) -> Node | Wait | None:
+    def _another(self, outcome: Outcome, sent: bool, now: float) -> Upstream | Wait | None:
         """The next upstream, or a backoff before the same one, or None: this was the last."""
-        brain = self._brain
-        retry = brain.config.retry
+        retry = self._brain.config.retry
         if (
             outcome not in RETRIED
             or (sent and not self.route.retry_after_sent)
-            or self.attempts >= min(retry.attempts_per_target, retry.attempts_max)
+            or self.attempts >= retry.attempts_max
             or (outcome is Outcome.SLOW and self._was_slow)
         ):
             return None
-        node = brain.pick(self, now)
-        if node is None:
+        most = retry.attempts_per_target
+        if len(self.tried) >= most and self.advance(most) is None:
             return None
-        again = node in self.tried
-        if again and outcome in (Outcome.BACKPRESSURE, Outcome.SLOW):
-            # It asked for rest, or has just shown that it does not answer: only another can help.
+        found = self.look(now)
+        # It asked for rest, or has just shown that it does not answer: only another can help.
+        useless = outcome in (Outcome.BACKPRESSURE, Outcome.SLOW)
+        while found is not None and useless and found.node in self.tried:
+            found = None if self.advance(most) is None else self.look(now)
+        if found is None:
             return None
         if outcome is not Outcome.UNREACHABLE and not self.state.budget.take():
             return None
         self._was_slow = self._was_slow or outcome is Outcome.SLOW
         self.state.retries += 1
-        return Wait(self._backoff_s()) if again else node
+        return Wait(self._backoff_s()) if found.node in self.tried else found
 
     def _backoff_s(self) -> float:
         """100·n ms, half of it by chance, so that those who failed together do not return so."""
         full = min(self._brain.config.retry.backoff_ms * self.attempts / 1000, BACKOFF_S_MAX)
         return full * (0.5 + 0.5 * self._brain.dice())
 
-    def _attempt_ended(self, outcome: Outcome, *, connect: bool = False) -> None:
+    def _attempt_ended(self, outcome: Outcome, now: float, *, connect: bool = False) -> None:
         """What was taken comes back, and the upstream is told how it did."""
         node = self.node
         if node is None:
@@ -230,27 +338,44 @@ class Plan:
         node.in_flight -= 1
         node.outcomes[outcome] += 1
         node.error_count += 1
+        if self.grant is not None:
+            self._give_back(now, None)
         if outcome is Outcome.BROKEN:
-            self._weigh_broken(node)
-        elif outcome is not Outcome.BACKPRESSURE:
-            self._brain.node_failed(node, connect=connect)
+            self._weigh_broken(node, now)
+        elif outcome is Outcome.BACKPRESSURE:
+            self._brain.fitness.abandoned(node, self.permit)
+        else:
+            self._brain.fitness.failed(node, self.permit, now, connect=connect)
+
+    def _give_back(self, now: float, end: End | None) -> None:
+        """A provider's place; what was answered before it failed is not known."""
+        grant, self.grant = self.grant, None
+        if grant is not None:
+            grant.settle(None if end is None else _tokens(end), now)
 
     # --- whose fault a broken answer was ----------------------------------------------------------
 
-    def _weigh_broken(self, node: Node) -> None:
+    def _weigh_broken(self, node: Node, now: float) -> None:
         """One broken answer waits for the next: when a second upstream breaks too, it is the
         request, and feeds neither."""
+        fitness, permit = self._brain.fitness, self.permit
         if self._request_blamed:
-            return
-        if self._broke is None:
-            self._broke = node
-        elif self._broke is node:
-            self._brain.node_failed(node)
+            fitness.abandoned(node, permit)
+        elif not self._broke or self._broke[0][0] is node:
+            self._broke = (*self._broke, (node, permit))
         else:
-            self._broke = None
+            for one, admitted in (*self._broke, (node, permit)):
+                fitness.abandoned(one, admitted)
+            self._broke = ()
             self._request_blamed = True
 
-    def _blame_upstream(self) -> None:
-        node, self._broke = self._broke, None
-        if node is not None:
-            self._brain.node_failed(node)
+    def _blame_upstream(self, now: float) -> None:
+        broke, self._broke = self._broke, ()
+        for node, permit in broke:
+            self._brain.fitness.failed(node, permit, now)
+
+
+def _tokens(end: End) -> int | None:
+    if end.tokens_in is None and end.tokens_out is None:
+        return None
+    return (end.tokens_in or 0) + (end.tokens_out or 0)

@@ -50,7 +50,7 @@ class Prober:
             await cancel(*self._running.values())
 
     def _ask_due(self, now: float) -> None:
-        out = self._brain.out
+        out = self._brain.fitness.out
         self._asked = {node: at for node, at in self._asked.items() if node in out}
         self._told = {node: why for node, why in self._told.items() if node in out}
         for node in out:
@@ -69,9 +69,9 @@ class Prober:
             well = await (self._connects(node) if set_aside else self._answers(node))
         finally:
             self._running.pop(node, None)
-        if well and node in self._brain.out:
+        if well and node in self._brain.fitness.out:
             slow = clock.monotonic() - started > self._config.probe_slow_s
-            self._brain.node_probed(node, slow=slow)
+            self._brain.fitness.probed(node, slow=slow)
             _log.info("upstream back", service=node.name, by="connect" if set_aside else "health")
 
     async def _connects(self, node: Node) -> bool:

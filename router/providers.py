@@ -22,7 +22,7 @@ from common.errors import RefusalError
 from common.names import is_name, why_not_a_name
 from common.redact import SECRETS
 from common.wire.registry import Health, Service, Status
-from router import endpoint, lives
+from router import endpoint, limits, lives
 from router.config import Config
 from router.endpoint import Endpoint, Key
 from router.named import Provider
@@ -84,6 +84,7 @@ class Providers:
             tls=one.tls,
             connect_timeout_s=one.provider.connect_s,
             breaker=lives.breaker(config, service.name, one.provider.breaker),
+            limiter=limits.limiter(one.provider.limits),
         )
 
 

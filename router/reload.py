@@ -134,6 +134,13 @@ class Reloader:
             versions=found,
         )
 
+    def place(self, path: tuple[str | int, ...]) -> str | None:
+        """Where a key of what is in force stands, as `router.toml:21`. None: there is no file."""
+        if self._file is None:
+            return None
+        line = config.parse(self.state.loaded.text, str(self._file)).line_of(*path)
+        return f"{self._file.name}:{line}" if line else None
+
     def read(self) -> tuple[dict[str, int], bool, float]:
         """For metrics: counts by outcome, whether the last one failed, since when this one runs."""
         return self._counts, self._last_failed, self.state.at

@@ -1,7 +1,7 @@
 """What a method and a raw path mean: ours or relayed, which capability, which error shape. Pure.
 
 Control paths match the raw path exactly (no decoding, no trailing slash): GET and HEAD of those
-listed, and all of `/admin/`. Every other path and method is relayed.
+listed, POST of `/explain`, and all of `/admin/`. Every other path and method is relayed.
 """
 
 from enum import Enum
@@ -109,6 +109,7 @@ def _known() -> dict[str, Route]:
         routes["GET " + path] = routes["HEAD " + path] = _CONTROL_ROUTE
     for path in _OPERATOR:
         routes["GET " + path] = routes["HEAD " + path] = _OPERATOR_ROUTE
+    routes["POST /explain"] = _OPERATOR_ROUTE
     for path, capability in _INFERENCE.items():
         route = Route(
             Kind.RELAY,

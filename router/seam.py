@@ -148,6 +148,8 @@ class End:
     failure: Failure | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    #: Of tokens_in, what the engine had in its cache, where it says so.
+    tokens_cached: int | None = None
     #: False: the router answered for itself.
     upstream_spoke: bool = False
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from router.budget import RetryBudget
 from router.choose.rotation import Rotation
+from router.config import Retry
 from router.outcome import Outcome
 from router.window import Histogram, Pace, Samples
 
@@ -22,6 +23,7 @@ class ModelState:
     __slots__ = (
         "budget",
         "durations",
+        "fallbacks",
         "first_byte",
         "first_bytes",
         "in_flight",
@@ -36,7 +38,7 @@ class ModelState:
         "tokens_out",
     )
 
-    def __init__(self, name: str, budget_percent: float, budget_floor_per_s: int) -> None:
+    def __init__(self, name: str, retry: Retry) -> None:
         self.name = name
         self.in_flight = 0
         #: Requests that wait before an attempt (today: for a backoff).
@@ -48,11 +50,16 @@ class ModelState:
         #: Of the refused: those that were the caller's fault, by their 4xx.
         self.refused_client = 0
         self.retries = 0
+        #: Requests that a model of the chain answered.
+        self.fallbacks = 0
         self.first_bytes = Samples()
         self.first_byte = Histogram()
         self.durations = Histogram()
-        self.budget = RetryBudget(self.requests, budget_percent, budget_floor_per_s)
+        self.budget = RetryBudget(self.requests, retry.budget_percent, retry.budget_floor_per_s)
         self.rotation = Rotation()
+
+    def reconfigure(self, retry: Retry) -> None:
+        self.budget.allow(retry.budget_percent, retry.budget_floor_per_s)
 
     def tick(self) -> None:
         """Once a second."""
@@ -65,6 +72,7 @@ class ModelState:
         self.outcomes = [a + b for a, b in zip(self.outcomes, other.outcomes, strict=True)]
         self.refused_client += other.refused_client
         self.retries += other.retries
+        self.fallbacks += other.fallbacks
         self.tokens_in += other.tokens_in
         self.tokens_out.count += other.tokens_out.count
         self.first_byte.merge(other.first_byte)

@@ -7,27 +7,55 @@ are built when first asked for and live as long as their table.
 
 from collections.abc import Iterable, Mapping
 
+from router.names.target import Target
+from router.needs import INTERNAL
 from router.upstream import Upstream
 
 Upstreams = tuple[Upstream, ...]
+Tiers = tuple[Upstreams, ...]
+#: `source` of an upstream that the configuration names as a provider.
+PROVIDER = "provider"
+#: Kept at once.
+POOLS_MAX = 20_000
 
 
 class Pool:
-    """The candidates for one model and capability, by the registry's word alone.
+    """The candidates for one target and capability, by the registry's word alone.
 
-    Who is out or resting changes with traffic: the Brain keeps that in `tiers`, and renews it
-    when `version` is not its own any more or `until` has passed.
+    Who is out or resting changes with traffic: Fitness keeps that in `tiers` and the like, and
+    renews it when `version` is not its own any more or `until` has passed.
     """
 
-    __slots__ = ("cache_types", "fit", "model", "suspect", "tiers", "until", "version")
+    __slots__ = (
+        "cache_types",
+        "first",
+        "fit",
+        "panic",
+        "picky",
+        "suspect",
+        "target",
+        "tiers",
+        "tripped",
+        "until",
+        "version",
+    )
 
-    def __init__(self, model: str | None, fit: Upstreams, suspect: Upstreams) -> None:
-        self.model = model
+    def __init__(self, target: Target, fit: Upstreams, suspect: Upstreams) -> None:
+        self.target = target
         self.fit = fit
         self.suspect = suspect
+        #: A candidate may refuse a request that says nothing of its needs.
+        self.picky = any(
+            u.privacy < INTERNAL or u.tenants or u.limiter is not None for u in (*fit, *suspect)
+        )
         #: A candidate declares one: only then the size of a request's text matters.
         self.cache_types = any(u.cache_type for u in fit) or any(u.cache_type for u in suspect)
-        self.tiers: tuple[Upstreams, ...] = ()
+        #: All that may be asked, best first, and those of them that count while a fallback is left.
+        self.tiers: Tiers = ()
+        self.first: Tiers = ()
+        #: Out by breaker, and what is used when that is most of them; empty where it is not.
+        self.tripped: Upstreams = ()
+        self.panic: Tiers = ()
         self.version = -1
         self.until = 0.0
 
@@ -42,7 +70,7 @@ class Table:
         upstreams: Mapping[str, Upstream],
         models: Mapping[str, Upstreams],
         declared: frozenset[str],
-        pools: dict[tuple[str | None, str | None], Pool],
+        pools: dict[tuple[Target, str | None], Pool],
     ) -> None:
         self.upstreams = upstreams
         self.models = models
@@ -50,29 +78,40 @@ class Table:
         #: Those asked for so far. `pool` finds or makes one.
         self.pools = pools
 
-    def pool(self, model: str | None, capability: str | None) -> Pool:
-        """The candidates of `model` (None: any). Empty ones are not kept: names are endless."""
+    def pool(self, target: Target, capability: str | None) -> Pool:
+        """The candidates of `target`. Empty ones are not kept: names are endless."""
         if capability is not None and capability not in self._declared:
             # Nobody declares it, so only those that accept all may serve it: one pool for all such.
             capability = _UNDECLARED
-        pool = self.pools.get((model, capability))
+        pool = self.pools.get((target, capability))
         if pool is None:
-            pool = self._build(model, capability)
+            pool = self._build(target, capability)
             if pool.fit or pool.suspect:
-                self.pools[(model, capability)] = pool
+                if len(self.pools) >= POOLS_MAX:
+                    self.pools.clear()  # made again when asked for: names of patterns are endless
+                self.pools[(target, capability)] = pool
         return pool
 
-    def _build(self, model: str | None, capability: str | None) -> Pool:
-        if model is None:
-            listed: Iterable[Upstream] = self.upstreams.values()
-        else:
-            listed = self.models.get(model, ())
-        eligible = [u for u in listed if (u.fit or u.suspect) and u.serves(capability)]
+    def _build(self, target: Target, capability: str | None) -> Pool:
+        eligible = [
+            u for u in self._listed(target) if (u.fit or u.suspect) and u.serves(capability)
+        ]
         return Pool(
-            model,
+            target,
             tuple(u for u in eligible if u.fit),
             tuple(u for u in eligible if u.suspect),
         )
+
+    def _listed(self, target: Target) -> Iterable[Upstream]:
+        if target.provider is not None:
+            found = self.upstreams.get(target.provider)
+            return () if found is None or found.source != PROVIDER else (found,)
+        if not target.models:
+            return self.upstreams.values()
+        if len(target.models) == 1:
+            return self.models.get(target.models[0], ())
+        several = {u.name: u for model in target.models for u in self.models.get(model, ())}
+        return (several[name] for name in sorted(several))
 
     def apply(self, changes: Mapping[str, Upstream | None]) -> "Table":
         """The table after `changes`: name to its new view, or to None where it is gone."""
@@ -93,7 +132,13 @@ class Table:
             upstreams,
             self._models_after(changes, touched),
             declared,
-            {k: p for k, p in self.pools.items() if k[0] is not None and k[0] not in touched},
+            {
+                key: pool
+                for key, pool in self.pools.items()
+                if key[0].models
+                and key[0].provider not in changes
+                and touched.isdisjoint(key[0].models)
+            },
         )
 
     def _models_after(

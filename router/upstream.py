@@ -21,6 +21,7 @@ from common.wire.registry import (
 )
 from router.affinity import name_hash
 from router.endpoint import PATH_SAFE
+from router.names.target import Target
 from router.needs import INTERNAL, PRIVACY
 from router.nodes import Node
 
@@ -41,6 +42,7 @@ class Upstream:
         "gpu",
         "hash",
         "identity",
+        "limiter",
         "max_concurrency",
         "metadata",
         "model_objects",
@@ -83,6 +85,8 @@ class Upstream:
         self.cost = metadata.cost
         self.priority = metadata.priority
         self.max_concurrency = metadata.max_concurrency
+        #: Of a provider with limits of its own.
+        self.limiter = node.limiter
         self.tenants = frozenset(metadata.tenants)
         #: The largest context of its models, in tokens; 0 where nothing says.
         self.context_tokens = metadata.context_tokens or max(
@@ -92,6 +96,12 @@ class Upstream:
         serves = self.openai and not service.draining and service.status == Status.RUNNING
         self.fit = serves and service.is_healthy and not suspect and not held_back
         self.suspect = serves and not self.fit and (held_back or (suspect and service.is_healthy))
+
+    def model_of(self, target: Target) -> str | None:
+        """The name to ask it for. None: as the body says."""
+        if target.name != "":
+            return target.name
+        return next((model for model in target.models if model in self.models), target.models[0])
 
     def serves(self, capability: str | None) -> bool:
         """A service that declares no capability accepts all."""

@@ -17,7 +17,6 @@ from common.wire.router import (
 from router.brain import Brain
 from router.stats import ModelState
 from router.stats import totals as summed
-from router.table import Table
 from router.upstream import Upstream
 from router.window import SECONDS
 
@@ -27,7 +26,14 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def health(
-    brain: Brain, *, registry_url: str, connected: bool, why: str, epoch: str | None, wall: float
+    brain: Brain,
+    *,
+    registry_url: str,
+    connected: bool,
+    why: str,
+    epoch: str | None,
+    wall: float,
+    now: float,
 ) -> RouterHealth:
     upstreams = [u for u in brain.table.upstreams.values() if u.openai]
     fit = sum(u.fit for u in upstreams)
@@ -37,7 +43,9 @@ def health(
         router="running",
         healthy_services=f"{fit}/{total}",
         registry_url=registry_url,
-        message=_message(brain, upstreams, fit, connected=connected, why=why, url=registry_url),
+        message=_message(
+            brain, upstreams, fit, now, connected=connected, why=why, url=registry_url
+        ),
         timestamp=clock.wire_time(wall),
         epoch=epoch,
         registry_connected=connected,
@@ -45,7 +53,14 @@ def health(
 
 
 def _message(
-    brain: Brain, upstreams: list[Upstream], fit: int, *, connected: bool, why: str, url: str
+    brain: Brain,
+    upstreams: list[Upstream],
+    fit: int,
+    now: float,
+    *,
+    connected: bool,
+    why: str,
+    url: str,
 ) -> str:
     said = f"{fit} of {len(upstreams)} services fit" if upstreams else "no services known"
     out = sum(u.node.out for u in upstreams)
@@ -54,6 +69,9 @@ def _message(
         said += f"; {out} set aside by this router's traffic"
     if suspect:
         said += f"; {suspect} suspect, used only where nothing fit is left"
+    panics = sorted({target.label for target in brain.panicking(now)})
+    if panics:
+        said += f"; most upstreams of {', '.join(panics)} are out by breaker, so all are used"
     if url and not connected:
         said += f"; registry away ({why}), serving what is known"
     return said
@@ -90,6 +108,8 @@ def service(upstream: Upstream) -> RouterService:
         in_flight=node.in_flight,
         draining=record.draining,
         set_aside=node.out,
+        node_health=node.health.value,
+        breaker=node.breaker.state.value,
         source=upstream.source,
         instance_id=record.instance_id,
         last_heartbeat=record.last_heartbeat,
@@ -112,7 +132,7 @@ def stats(brain: Brain, *, now: float, started: float) -> RouterStats:
         requests_per_s=_per_s(sum(s.requests.last() for s in states), now - started),
         uptime=round(now - started, 3),
         services={u.name: _of_service(u) for u in brain.table.upstreams.values() if u.openai},
-        models={name: _of_model(brain, name, now - started) for name in brain.table.models},
+        models={name: _of_model(brain, name, now - started) for name in _named(brain)},
     )
 
 
@@ -130,12 +150,21 @@ def _of_service(upstream: Upstream) -> ServiceStats:
         p50_ms=_ms(node.answers.percentile(50)),
         p99_ms=_ms(node.answers.percentile(99)),
         ttft_p50_ms=_ms(node.first_bytes.percentile(50)),
+        health=node.health.value,
+        breaker=node.breaker.state.value,
+        tokens_per_s=None if node.tokens_per_s is None else round(node.tokens_per_s, 3),
         load=node.load,
     )
 
 
+def _named(brain: Brain) -> list[str]:
+    """What is listed, and the file's own names as far as they were asked for."""
+    listed = brain.table.models
+    return [*listed, *(name for name in brain.models if name not in listed)]
+
+
 def _of_model(brain: Brain, name: str, uptime_s: float) -> ModelStats:
-    listed = brain.table.models[name]
+    listed = brain.table.models.get(name, ())
     ready, total = sum(u.fit for u in listed), len(listed)
     state: ModelState | None = brain.models.get(name)
     if state is None:
@@ -152,10 +181,23 @@ def _of_model(brain: Brain, name: str, uptime_s: float) -> ModelStats:
     )
 
 
-def model_list(table: Table) -> list[dict[str, Any]]:
-    """OpenAI model objects of fit services: deduplicated, sorted by id, extra fields kept."""
-    found = {name: _model(name, listed) for name, listed in sorted(table.models.items())}
-    return [model for model in found.values() if model is not None]
+def model_list(brain: Brain, now: float) -> list[dict[str, Any]]:
+    """OpenAI model objects of what may be asked for and can be served, sorted by id.
+
+    Of fit services, extra fields kept, deduplicated; and of the file's own names while a target of
+    theirs or their chain is fit.
+    """
+    table = brain.table
+    fit = {name: _model(name, listed) for name, listed in table.models.items()}
+    listed = [name for name, found in fit.items() if found is not None]
+    return [
+        {**(fit.get(one.like or one.name) or _virtual(one.name)), "id": one.name}
+        for one in brain.names.askable(listed, lambda target: brain.servable(target, now))
+    ]
+
+
+def _virtual(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "owned_by": "creche"}
 
 
 def _model(name: str, listed: Iterable[Upstream]) -> dict[str, Any] | None:
@@ -167,6 +209,6 @@ def _model(name: str, listed: Iterable[Upstream]) -> dict[str, Any] | None:
     return None
 
 
-def model(table: Table, name: str) -> dict[str, Any] | None:
+def model(brain: Brain, name: str, now: float) -> dict[str, Any] | None:
     """One of `model_list`, or None."""
-    return _model(name, table.models.get(name, ()))
+    return next((one for one in model_list(brain, now) if one["id"] == name), None)

@@ -39,6 +39,10 @@ class RouterService(Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     draining: bool = False
     set_aside: bool = False
+    #: As this router's traffic and probes show it: unknown, healthy, degraded, unhealthy.
+    node_health: str = "unknown"
+    #: closed, open or half_open.
+    breaker: str = "closed"
     source: str = "registry"
     instance_id: str | None = None
     last_heartbeat: str | None = None
@@ -70,7 +74,12 @@ class ServiceStats(Struct, frozen=True, kw_only=True):
     p50_ms: float | None = None
     p99_ms: float | None = None
     ttft_p50_ms: float | None = None
+    #: As this router's traffic and probes show it: unknown, healthy, degraded, unhealthy.
+    health: str = "unknown"
+    #: closed, open or half_open.
     breaker: str = "closed"
+    #: Answered tokens a second of one request, smoothed.
+    tokens_per_s: float | None = None
     #: What the engine last said of its load as a whole, whoever sent it: {in_flight, …}.
     load: dict[str, float] = field(default_factory=dict)
 

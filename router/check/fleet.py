@@ -22,11 +22,12 @@ def compare(
     engines = [one for one in services if known_metadata(one.metadata).type == TYPE_OPENAI]
     listed = _by_model(engines)
     live = _Live(document or Document("", "", {}))
+    spelled = _spelled(config, listed)
     found = [
-        *live.absent(config, listed),
+        *live.absent(config, listed, spelled),
         *live.clashes(config, engines),
         *live.breakers(config, engines),
-        *live.unnamed(config, listed),
+        *live.unnamed(config, [one for one in listed if one not in spelled.values()]),
     ]
     return sorted(found, key=lambda one: (one.line, one.column))
 
@@ -48,7 +49,9 @@ class _Live:
             path, text, effect=effect, fix=fix, on_key=on_key, severity="warning"
         )
 
-    def absent(self, config: Config, listed: dict[str, list[Service]]) -> Iterator[Problem]:
+    def absent(
+        self, config: Config, listed: dict[str, list[Service]], spelled: dict[str, str]
+    ) -> Iterator[Problem]:
         for name, (path, on_key) in _wanted(config).items():
             engines = listed.get(name, [])
             if any(_fit(one) for one in engines):
@@ -58,7 +61,7 @@ class _Live:
                 have = "has it and is" if len(engines) == 1 else "have it and are"
                 effect = f"{names} {have} not fit, so requests for it fall back or get 503."
                 fix = f"see why:  creche doctor {engines[0].name}"
-            elif (meant := near.closest(name, listed)) is not None:
+            elif (meant := spelled.get(name)) is not None:
                 effect = f'{listed[meant][0].name} has "{meant}", which is much like it.'
                 fix = f'did you mean "{meant}"?'
             else:
@@ -99,7 +102,7 @@ class _Live:
                     True,
                 )
 
-    def unnamed(self, config: Config, listed: dict[str, list[Service]]) -> Iterator[Problem]:
+    def unnamed(self, config: Config, listed: Iterable[str]) -> Iterator[Problem]:
         """Once a file says what to expect, what else is there may be a slip."""
         known = {*_wanted(config), *config.models, *_own(config)}
         others = sorted(name for name in listed if name not in known)
@@ -118,6 +121,14 @@ class _Live:
             f"expect = {words.array([*config.expect, *others[:UNNAMED_SHOWN]])}",
             True,
         )
+
+
+def _spelled(config: Config, listed: Iterable[str]) -> dict[str, str]:
+    """Names that nobody lists, with what the fleet calls them."""
+    names = set(listed)
+    absent = (name for name in _wanted(config) if name not in names)
+    found = {name: near.closest(name, listed) for name in absent}
+    return {name: meant for name, meant in found.items() if meant is not None}
 
 
 def _fit(service: Service) -> bool:

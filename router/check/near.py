@@ -61,9 +61,9 @@ def pairs(asked: Collection[str], known: Collection[str]) -> Iterator[tuple[str,
 
 
 def _prints(name: str) -> set[str]:
-    """What mistyped names have in common: the plain name, or it without one of its characters."""
+    """What mistyped names have in common: the plain name, or it without one of its letters."""
     plain = _plain(name)
-    return {plain, *(plain[:at] + plain[at + 1 :] for at in range(len(plain)))}
+    return {plain, *(plain[:at] + plain[at + 1 :] for at, c in enumerate(plain) if c.isalpha())}
 
 
 def _plain(name: str) -> str:

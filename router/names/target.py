@@ -63,6 +63,12 @@ class Target:
         #: An attempt on it needs nothing but an upstream.
         self.plain = not fallback and timeouts == NO_TIMEOUTS
 
+    @property
+    def label(self) -> str:
+        """For people: `qwen3-coder`, `gpt-4o-mini at openai`."""
+        shown = " | ".join(self.models) or "any model"
+        return f"{shown} at {self.provider}" if self.provider else shown
+
     def __repr__(self) -> str:
         where = f" at {self.provider}" if self.provider else ""
         return f"<Target {'|'.join(self.models)}{where}>"

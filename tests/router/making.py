@@ -1,12 +1,14 @@
 """Small makers for the router's tests: records, a Brain, a request's way through it."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from common.wire.registry import Health, Service
 from router.brain import Brain
 from router.config import Config
 from router.envelope import EMPTY, Envelope
+from router.names.target import Target
 from router.nodes import Node
 from router.outcome import Outcome
 from router.plan import Plan
@@ -33,6 +35,12 @@ def service(
         metadata={"type": "openai-api", "models": list(models), **(metadata or {})},
         **more,
     )
+
+
+@cache
+def target(model: str | None) -> Target:
+    """As a plain name resolves; the same object each time, as pools are kept by it."""
+    return Target(() if model is None else (model,))
 
 
 def upstream(name: str, *models: str, **more: Any) -> Upstream:

@@ -140,7 +140,7 @@ def test_one_that_is_out_is_tried_when_nothing_else_is_left() -> None:
     assert isinstance(problem, Problem) and problem.status == 502
     plan.ended(end(Outcome.UNREACHABLE, 502))
     assert serve(found, "m") == "a@h"
-    assert not found.out, "its answer brought it back"
+    assert not found.fitness.out, "its answer brought it back"
 
 
 def test_backoff_only_where_there_is_no_other() -> None:
@@ -264,7 +264,7 @@ def test_when_a_second_upstream_breaks_too_it_is_the_request() -> None:
         assert isinstance(plan.answered(500, None, 0.0), Attempt)
         assert plan.answered(500, None, 0.0) is None
         plan.ended(end(Outcome.BROKEN, 500))
-    assert not found.out, "one poisonous request, ten times, and nobody is blamed"
+    assert not found.fitness.out, "one poisonous request, ten times, and nobody is blamed"
 
 
 def test_when_the_second_upstream_answers_the_first_is_blamed() -> None:
@@ -306,7 +306,7 @@ def test_400s_blame_nobody() -> None:
         plan.next(0.0)
         assert plan.answered(400, None, 0.0) is None
         plan.ended(end(Outcome.CLIENT, 400))
-    assert not found.out
+    assert not found.fitness.out
     assert found.table.upstreams["a@h"].node.failures == 0
 
 
@@ -316,7 +316,7 @@ def test_a_client_that_leaves_blames_nobody() -> None:
         plan = begin(found, "m")
         plan.next(0.0)
         plan.ended(end(Outcome.CANCELLED, 499))
-    assert not found.out
+    assert not found.fitness.out
     assert in_flight(found) == 0
 
 
@@ -360,7 +360,7 @@ def test_backpressure_feeds_no_health() -> None:
         plan.answered(503, 1.0, 0.0)
         plan.answered(503, 1.0, 0.0)
         plan.ended(end(Outcome.BACKPRESSURE, 503))
-    assert not found.out
+    assert not found.fitness.out
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -439,7 +439,7 @@ def test_the_order_of_keys() -> None:
     def key(envelope: Envelope, **headers: str) -> str | None:
         plan = begin(found, envelope=envelope, headers=headers)
         plan.ended(end())
-        return plan.affinity_key
+        return plan.key
 
     whole = Envelope("m", affinity_key="body", user="user")
     headers = {"x-session-id": "session", "x-forwarded-for": "1.2.3.4, 5.6.7.8", "user-agent": "ua"}
@@ -453,7 +453,7 @@ def test_the_order_of_keys() -> None:
 def test_by_default_neither_user_nor_address_bind() -> None:
     found = brain(service("a@h", "m"))
     plan = begin(found, envelope=Envelope("m", user="user"), headers={"user-agent": "ua"})
-    assert plan.affinity_key is None
+    assert plan.key is None
 
 
 def test_small_prompt_paged_large_static() -> None:

@@ -119,29 +119,35 @@ def test_terminal_markers() -> None:
 @pytest.mark.parametrize(
     ("body", "tokens"),
     [
-        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', (3, 4)),
-        (b'{"usage":{"input_tokens":3,"output_tokens":4}}', (3, 4)),
-        (b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', (3, None)),
-        (b'{"response":{"usage":{"input_tokens":3,"output_tokens":4}}}', (3, 4)),
-        (b'{"message":{"usage":{"input_tokens":3,"output_tokens":1}}}', (3, 1)),
-        (b'{"prompt_eval_count":3,"eval_count":4}', (3, 4)),
-        (b'{"usage":null}', (None, None)),
-        (b'{"usage":{"prompt_tokens":"many"}}', (None, None)),
-        (b'"usage" no json', (None, None)),
-        (b"{}", (None, None)),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', (3, 4, None)),
+        (b'{"usage":{"input_tokens":3,"output_tokens":4}}', (3, 4, None)),
+        (b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', (3, None, None)),
+        (b'{"response":{"usage":{"input_tokens":3,"output_tokens":4}}}', (3, 4, None)),
+        (b'{"message":{"usage":{"input_tokens":3,"output_tokens":1}}}', (3, 1, None)),
+        (b'{"prompt_eval_count":3,"eval_count":4}', (3, 4, None)),
+        (
+            b'{"usage":{"prompt_tokens":9,"completion_tokens":4,'
+            b'"prompt_tokens_details":{"cached_tokens":8}}}',
+            (9, 4, 8),
+        ),
+        (b'{"usage":{"input_tokens":9,"output_tokens":4,"cache_read_input_tokens":7}}', (9, 4, 7)),
+        (b'{"usage":null}', (None, None, None)),
+        (b'{"usage":{"prompt_tokens":"many"}}', (None, None, None)),
+        (b'"usage" no json', (None, None, None)),
+        (b"{}", (None, None, None)),
     ],
 )
-def test_tokens_of_a_plain_answer(body: bytes, tokens: tuple[int | None, int | None]) -> None:
+def test_tokens_of_a_plain_answer(body: bytes, tokens: events.Tokens) -> None:
     assert events.usage_of_answer(body) == tokens
 
 
 def test_tokens_of_a_stream_come_from_its_last_events() -> None:
     tail = b'half}\n\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
-    assert events.usage_of_events(b"", tail) == (3, 4)
+    assert events.usage_of_events(b"", tail) == (3, 4, None)
     first = b'event: m\ndata: {"message":{"usage":{"input_tokens":9,"output_tokens":1}}}\n\n'
     tail = b'data: {"usage":{"output_tokens":5}}\n\n'
-    assert events.usage_of_events(first, tail) == (9, 5)
-    assert events.usage_of_events(b"data: x\n\n", b"data: [DONE]\n\n") == (None, None)
+    assert events.usage_of_events(first, tail) == (9, 5, None)
+    assert events.usage_of_events(b"data: x\n\n", b"data: [DONE]\n\n") == (None, None, None)
 
 
 def test_events_are_counted_at_any_line_end() -> None:

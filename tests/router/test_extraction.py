@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from router import table, views
+from router import views
 from router.envelope import read
 from router.errors import Problem
 from router.route import resolve
@@ -39,7 +39,7 @@ def test_invalid_json_degrades_to_no_model() -> None:
 
 
 def test_models_empty_is_an_empty_list() -> None:
-    assert views.model_list(table.EMPTY) == []
+    assert views.model_list(brain(), 0.0) == []
 
 
 def test_weights_1_and_2_share_one_to_two() -> None:

@@ -31,7 +31,7 @@ class Requests(RuleBasedStateMachine):
         if isinstance(step, Attempt):
             fresh = step.upstream
             if plan.attempts > 1 and plan.tried.count(fresh) > 1:
-                pool = self.brain.table.pool(plan.model, plan.capability)
+                pool = self.brain.table.pool(plan.target, plan.capability)
                 left = {one.node for one in (*pool.fit, *pool.suspect)} - set(plan.tried)
                 assert not left, "asked twice while another was left"
         if step is not None:
@@ -93,15 +93,15 @@ class Requests(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.brain.tick()
-        for node in list(self.brain.out):
-            self.brain.node_probed(node)
+        for node in list(self.brain.fitness.out):
+            self.brain.fitness.probed(node)
 
     @invariant()
     def limits_hold(self) -> None:
         assert all(plan.attempts <= 3 for plan, _ in self.plans)
         assert all(one.node.in_flight >= 0 for one in self.brain.table.upstreams.values())
         known = {one.node for one in self.brain.table.upstreams.values()}
-        assert self.brain.out & known == {node for node in known if node.out}
+        assert self.brain.fitness.out & known == {node for node in known if node.out}
 
     def teardown(self) -> None:
         nodes = {node for plan, _ in self.plans for node in plan.tried}

@@ -57,49 +57,54 @@ def node_of(found: Brain):  # type: ignore[no-untyped-def]
     return found.table.upstreams["a@h"].node
 
 
+def fail(found: Brain, *, connect: bool = False) -> None:
+    node = node_of(found)
+    found.fitness.failed(node, node.breaker.life, 0.0, connect=connect)
+
+
 async def test_set_aside_is_asked_by_a_connect_alone(found: Brain, engine: Engine) -> None:
-    found.node_failed(node_of(found), connect=True)
-    await until(lambda: not found.out)
+    fail(found, connect=True)
+    await until(lambda: not found.fitness.out)
     assert not engine.asked
     assert node_of(found).health is NodeHealth.DEGRADED
 
 
 async def test_one_that_still_refuses_stays_aside(found: Brain, engine: Engine) -> None:
     await engine.server.close()
-    found.node_failed(node_of(found), connect=True)
+    fail(found, connect=True)
     with pytest.raises(AssertionError):
-        await until(lambda: not found.out, timeout_s=0.3)
+        await until(lambda: not found.fitness.out, timeout_s=0.3)
 
 
 async def test_unhealthy_is_asked_for_its_health(found: Brain, engine: Engine) -> None:
     for _ in range(3):
-        found.node_failed(node_of(found))
+        fail(found)
     engine.status = 500
     await until(lambda: len(engine.asked) > 1)
-    assert found.out
+    assert found.fitness.out
     engine.status = 404
-    await until(lambda: not found.out)
+    await until(lambda: not found.fitness.out)
     assert "Authorization" not in engine.asked[0].headers
 
 
 async def test_the_well_are_not_asked(found: Brain, engine: Engine) -> None:
-    found.node_succeeded(node_of(found))
+    found.fitness.succeeded(node_of(found), 0)
     with pytest.raises(AssertionError):
         await until(lambda: engine.asked, timeout_s=0.2)
 
 
 async def test_a_service_that_left_is_not_asked(found: Brain, engine: Engine) -> None:
     for _ in range(3):
-        found.node_failed(node_of(found))
+        fail(found)
     found.apply({"a@h": None})
-    assert not found.out
+    assert not found.fitness.out
 
 
 @contextlib.asynccontextmanager
 async def probed(one: Node) -> AsyncIterator[tuple[Brain, Prober]]:
     """A Prober that finds this Node out of choice."""
     found = brain(config=Config(health=FAST))
-    found.out.add(one)
+    found.fitness.out.add(one)
     async with ClientSession() as session:
         prober = Prober(found, session)
         task = spawn(prober.run(), "test.probes")
@@ -120,7 +125,7 @@ async def test_an_unhealthy_provider_is_asked_for_its_models_with_its_key(
     with fake_provider(type, key=KEY, authority=Authority(tmp_path)) as cloud:
         one = failing(node_for(cloud))
         async with probed(one) as (found, _):
-            await until(lambda: not found.out)
+            await until(lambda: not found.fitness.out)
         assert one.health is NodeHealth.DEGRADED
         assert [seen.target for seen in cloud.seen] == ["/v1/models"]
         header = "x-api-key" if type == "anthropic" else "authorization"
@@ -130,7 +135,7 @@ async def test_an_unhealthy_provider_is_asked_for_its_models_with_its_key(
 async def test_an_unhealthy_ollama_is_asked_for_its_tags() -> None:
     with fake_provider("ollama") as ollama:
         async with probed(failing(node_for(ollama, key=None))) as (found, _):
-            await until(lambda: not found.out)
+            await until(lambda: not found.fitness.out)
         assert [seen.target for seen in ollama.seen] == ["/api/tags"]
         assert "authorization" not in ollama.seen[0].headers
 
@@ -139,7 +144,7 @@ async def test_a_probe_follows_no_redirect_with_the_key(tmp_path: Path) -> None:
     with fake_provider() as thief, fake_provider(key=KEY, authority=Authority(tmp_path)) as cloud:
         cloud.fail(status=307, headers={"location": thief.url + "/v1/models"})
         async with probed(failing(node_for(cloud))) as (found, _):
-            await until(lambda: not found.out)
+            await until(lambda: not found.fitness.out)
         assert not thief.seen
 
 
@@ -156,7 +161,7 @@ async def test_one_with_a_wrong_certificate_stays_aside_and_is_told_of_once(
                 last = prober._asked.get(one)
                 await until(lambda last=last: prober._asked.get(one) != last)  # type: ignore[misc]
             await until(lambda: prober._told)
-            assert found.out == {one}
+            assert found.fitness.out == {one}
     said = "".join(capsys.readouterr())
     assert said.count("its certificate is not trusted") == 1
     assert "cloud" in said

@@ -6,7 +6,7 @@ from router import table
 from router.table import Table
 from router.upstream import Upstream, address
 from tests.router import making
-from tests.router.making import service, upstream
+from tests.router.making import service, target, upstream
 
 
 def of(*upstreams: Upstream) -> Table:
@@ -14,7 +14,7 @@ def of(*upstreams: Upstream) -> Table:
 
 
 def names(found: Table, model: str | None = None, capability: str | None = None) -> list[str]:
-    return [one.name for one in found.pool(model, capability).fit]
+    return [one.name for one in found.pool(target(model), capability).fit]
 
 
 def test_two_openai_services_kept_and_one_babysitter_filtered() -> None:
@@ -29,7 +29,7 @@ def test_two_openai_services_kept_and_one_babysitter_filtered() -> None:
 
 def test_weights_1_and_2_are_kept() -> None:
     found = of(upstream("a@h", "m", weight=1.0), upstream("b@h", "m", weight=2.0))
-    assert [one.weight for one in found.pool("m", None).fit] == [1.0, 2.0]
+    assert [one.weight for one in found.pool(target("m"), None).fit] == [1.0, 2.0]
 
 
 def test_only_the_fit_are_candidates() -> None:
@@ -48,7 +48,7 @@ def test_suspects_stand_apart_and_draining_ones_are_none() -> None:
         upstream("a@h", "m", is_healthy=False, health_status=Health.SUSPECT),
         upstream("b@h", "m", is_healthy=False, health_status=Health.SUSPECT, draining=True),
     )
-    pool = found.pool("m", None)
+    pool = found.pool(target("m"), None)
     assert pool.fit == ()
     assert [one.name for one in pool.suspect] == ["a@h"]
 
@@ -70,18 +70,18 @@ def test_capabilities_filter_with_and_without_a_model() -> None:
 def test_names_that_nobody_offers_are_not_kept() -> None:
     found = of(upstream("a@h", "m"))
     for at in range(100):
-        found.pool(f"model-{at}", "generate")
-        found.pool("m", f"custom:{at}")
+        found.pool(target(f"model-{at}"), "generate")
+        found.pool(target("m"), f"custom:{at}")
     assert len(found.pools) == 1
 
 
 def test_a_table_is_replaced_never_edited() -> None:
     before = of(upstream("a@h", "m"), upstream("b@h", "n"))
-    kept = before.pool("n", None)
+    kept = before.pool(target("n"), None)
     after = before.apply({"a@h": None, "c@h": upstream("c@h", "m")})
     assert names(before, "m") == ["a@h"]
     assert names(after, "m") == ["c@h"]
-    assert after.pool("n", None) is kept, "what a change does not touch stays"
+    assert after.pool(target("n"), None) is kept, "what a change does not touch stays"
 
 
 def test_a_model_that_moves_leaves_nothing_behind() -> None:
@@ -146,5 +146,5 @@ def test_a_record_without_a_usable_host_leads_nowhere() -> None:
 def test_ten_thousand_services_and_one_put() -> None:
     found = table.EMPTY.apply({f"s{n}": upstream(f"s{n}", f"m{n % 50}") for n in range(10_000)})
     after = found.apply({"new": upstream("new", "m1")})
-    assert len(after.pool("m1", None).fit) == 201
-    assert len(found.pool("m1", None).fit) == 200
+    assert len(after.pool(target("m1"), None).fit) == 201
+    assert len(found.pool(target("m1"), None).fit) == 200

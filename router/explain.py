@@ -1,0 +1,156 @@
+"""What would become of a request, and why: `/explain`, without sending anything. Pure.
+
+The same functions decide as for a real one; what they would remember is left out.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct, to_builtins
+
+from router.brain import Brain
+from router.fitness import Tier, tier_of
+from router.names.target import Target
+from router.needs import PRIVACY, Needs
+from router.nodes import NodeHealth
+from router.plan import Plan
+from router.seam import Ask
+from router.upstream import Upstream
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """`state`: chosen, candidate (it could have been), later (another tier goes first), refused."""
+
+    name: str
+    state: str
+    #: The numbers that decided, or why it was refused.
+    why: str
+    tier: str
+    in_flight: int
+    #: Of the strategy `score`.
+    score: float | None = None
+    parts: dict[str, float] | None = None
+
+
+class TargetExplained(Struct, frozen=True, kw_only=True):
+    model: str | None
+    provider: str | None
+    fallback: bool
+    strategy: str
+    candidates: list[Candidate]
+
+
+class ResolutionExplained(Struct, frozen=True, kw_only=True):
+    how: str
+    why: str
+    #: `router.toml:21`, where the file is known.
+    place: str | None
+    targets: list[str]
+    fallbacks: list[str]
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    model: str | None
+    capability: str | None
+    resolution: ResolutionExplained
+    #: Those that the request states, or the defaults.
+    needs: dict[str, str | float]
+    targets: list[TargetExplained]
+    chosen: str | None
+    #: What the client would be told, where nothing can serve it.
+    error: str | None
+
+
+#: Where a key stands in the configuration file: `router.toml:21`, or None.
+Place = Callable[[tuple[str | int, ...]], str | None]
+
+
+def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> Explanation:
+    """Raises RequestError where the request itself would be refused. Counts nothing."""
+    plan = brain.consider(ask)
+    plan.imagined = True
+    upstream = _look(plan, now)
+    resolution = plan.resolution
+    targets = (*resolution.targets, *resolution.fallbacks)
+    return Explanation(
+        model=plan.model,
+        capability=plan.capability,
+        resolution=ResolutionExplained(
+            how=resolution.how,
+            why=resolution.why,
+            place=place(resolution.path) if place is not None and resolution.path else None,
+            targets=[target.label for target in resolution.targets],
+            fallbacks=[target.label for target in resolution.fallbacks],
+        ),
+        needs=_stated(plan.needs),
+        targets=[_target(brain, plan, target, upstream, now) for target in targets],
+        chosen=None if upstream is None else upstream.name,
+        error=None if upstream is not None else brain.nothing_fit(plan, now).message,
+    )
+
+
+def _look(plan: Plan, now: float) -> Upstream | None:
+    """As `Plan.next` looks, with a copy of the rotation that it would move."""
+    state = plan.state
+    kept, state.rotation = state.rotation, state.rotation.copy()
+    try:
+        return plan.look(now)
+    finally:
+        state.rotation = kept
+
+
+def _stated(needs: Needs) -> dict[str, str | float]:
+    found = {name: value for name, value in to_builtins(needs).items() if value is not None}
+    return {**found, "privacy": PRIVACY[needs.privacy]}
+
+
+def _target(
+    brain: Brain, plan: Plan, target: Target, chosen: Upstream | None, now: float
+) -> TargetExplained:
+    pool = brain.pool(target, plan.capability, now)
+    group = brain.group(plan, pool, now)
+    numbers = brain.strategy(target).explain(group, plan) if group else {}
+    winner = chosen if target is plan.target else None
+    return TargetExplained(
+        model=target.name or (target.models[0] if target.models else None),
+        provider=target.provider,
+        fallback=target.fallback,
+        strategy=brain.strategy_name(target),
+        candidates=[
+            _candidate(one, one is winner, one in group, numbers.get(one.name, ""), plan, now)
+            for one in (*pool.fit, *pool.suspect)
+        ],
+    )
+
+
+def _candidate(
+    upstream: Upstream, chosen: bool, equal: bool, numbers: str, plan: Plan, now: float
+) -> Candidate:
+    tier = tier_of(upstream, now)
+    refusal = (plan.refusals or {}).get(upstream.name)
+    in_flight = upstream.node.in_flight
+    if chosen:
+        state = "chosen"
+    elif refusal is not None or (tier is Tier.OPEN and not equal):
+        state = "refused"
+    else:
+        state = "candidate" if equal else "later"
+    why = refusal or numbers or _of_tier(upstream, tier, now) or f"{in_flight} in flight"
+    return Candidate(name=upstream.name, state=state, why=why, tier=tier.value, in_flight=in_flight)
+
+
+def _of_tier(upstream: Upstream, tier: Tier, now: float) -> str:
+    node = upstream.node
+    match tier:
+        case Tier.OPEN:
+            return node.breaker.describe(now)
+        case Tier.RESTING:
+            return f"rests {node.rest_until - now:.0f} s more"
+        case Tier.OUT | Tier.LOST:
+            if node.set_aside:
+                return "set aside: a connect failed"
+            assert node.health is NodeHealth.UNHEALTHY
+            return f"unhealthy: {node.failures} failures in a row"
+        case Tier.SUSPECT:
+            return "suspect: used only where nothing fit is left"
+        case Tier.WELL:
+            return ""
