@@ -94,7 +94,9 @@ class Router:
         self._loaded = start
         self._pipe = Pipe(sys.stdout.fileno())
         self.log = AccessLog(self._pipe.write, short=sys.stdout.isatty())
-        self.brain = Brain(config, random.random, node=start.providers.node)
+        self.brain = Brain(
+            config, random.random, node=start.providers.node, names=start.names, hooks=start.hooks
+        )
         self._log_requests()
         self.fleet = Fleet()
         folder = paths.state_dir("router", config.state_dir)
@@ -105,6 +107,7 @@ class Router:
             self.fleet, self._apply, reported=self.brain.reported, dice=random.random
         )
         self._door = control.Door(start.token, plain=config.error_shape == "plain")
+        self.brain.may_explain = self._door.lets_in
         #: Names that the file itself has.
         self._named: frozenset[str] = frozenset()
         self._has_table = False
@@ -161,7 +164,7 @@ class Router:
         """From the next request on; those that run keep what they began with."""
         old, self._loaded = self._loaded, new
         config = new.config
-        self.brain.reconfigure(config, node=new.providers.node, names=new.names)
+        self.brain.reconfigure(config, node=new.providers.node, names=new.names, hooks=new.hooks)
         self._take_services(old.services)
         self._log_requests()
         self._door.token = new.token

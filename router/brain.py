@@ -7,12 +7,12 @@ counts. Pure: time comes with each call, chance as `dice`, and what ended goes t
 thread, no await: between choosing an upstream and counting it nothing else runs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import ceil
 
 from common.wire.registry import Service
-from router import affinity, choose, needs, prefer, table, toomany
-from router.choose.asked import Policy, Strategy
+from router import affinity, choose, hooks, needs, prefer, table, toomany
+from router.choose.asked import Strategy
 from router.choose.direct import Direct
 from router.choose.priority import Priority
 from router.choose.score import Score
@@ -20,6 +20,7 @@ from router.config import Config
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem, RequestError, invalid, no_service
 from router.fitness import Fitness
+from router.hooks import Hooks, Request
 from router.limits import Limiter
 from router.lives import MakeNode, engine
 from router.named import Limits
@@ -29,7 +30,7 @@ from router.nodes import Node
 from router.outcome import Outcome
 from router.plan import Plan
 from router.route import Kind, Route, is_capability
-from router.seam import Ask, End
+from router.seam import Ask, End, Fields
 from router.stats import ModelState
 from router.table import Pool, Table, Tiers, Upstreams
 from router.upstream import Identity, Upstream, identity
@@ -57,9 +58,11 @@ class Brain:
         *,
         log: Log = _no_log,
         node: MakeNode = engine,
-        policies: Sequence[Policy] = (),
+        names: Names | None = None,
+        hooks: Hooks = hooks.NONE,
     ) -> None:
-        """`node` makes the Node of a new life of a service; `policies` are an operator's."""
+        """`node` makes the Node of a new life of a service; `names` are the configuration's,
+        where they are compiled already; `hooks` are an operator's."""
         self.dice = dice
         self.log = log
         self.table: Table = table.EMPTY
@@ -72,19 +75,27 @@ class Brain:
         self._offered: dict[str, None] = {}
         #: For requests without a model, and for models that nothing has ever offered.
         self._no_model = ModelState("", config.retry)
-        self._policies = policies
         self._strategies: dict[str, Strategy] = {}
         #: Of [models] entries, by name.
         self._limiters: dict[str, Limiter] = {}
         self._made_from: object = None
-        self.reconfigure(config, node=node)
+        #: Whether who asks may have the answer explained in its headers.
+        self.may_explain: Callable[[Fields | Mapping[str, str]], bool] = _anybody
+        self.reconfigure(config, node=node, names=names, hooks=hooks)
 
     def reconfigure(
-        self, config: Config, *, node: MakeNode = engine, names: Names | None = None
+        self,
+        config: Config,
+        *,
+        node: MakeNode = engine,
+        names: Names | None = None,
+        hooks: Hooks = hooks.NONE,
     ) -> None:
         """From the next request on. Those that run keep the targets that they began with."""
         self.config = config
         self._make_node = node
+        self._hooks = hooks
+        self._is_hooked = hooks.before_route is not None or hooks.ended is not None
         self.fitness.reconfigure(config)
         self.names = Names(config) if names is None else names
         self._named = config.models.keys() | config.capabilities.keys()
@@ -113,6 +124,11 @@ class Brain:
         """How a request would be routed. Nothing is taken or counted. Raises RequestError."""
         envelope = ask.envelope
         headers = ask.headers
+        model = envelope.model
+        request = None
+        if self._is_hooked:
+            request = self._hooked(ask)
+            model, headers = request.model, request.headers
         capability = headers.get("x-creche-capability")
         if capability is None:
             capability = ask.route.capability
@@ -122,12 +138,29 @@ class Brain:
         if not key:
             key = self._fallback_key(ask) if self._fallback_keys else None
         wanted = needs.read(headers, self._needs, trusts_tenant=self._trusts_tenant)
-        model = envelope.model
         resolution = self._resolved.get(model)
         if resolution is None:
             resolution = self._resolve(ask, model, key)
         state = self._state(model, resolution)
-        return Plan(self, ask, envelope, capability, key, state, resolution, wanted)
+        plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
+        if request is not None:
+            plan.request = request
+        if headers.get("x-creche-explain") == "1" and self.may_explain(ask.headers):
+            plan.special = plan.explains = True
+        return plan
+
+    def _hooked(self, ask: Ask) -> Request:
+        """The request as an operator's hooks left it. Raises RequestError where one refuses it."""
+        headers = ask.headers
+        tenant = headers.get("x-creche-tenant") if self._trusts_tenant else None
+        envelope = ask.envelope
+        request = Request(ask.id, envelope.model, ask.path, headers, envelope.stream, tenant)
+        if self._hooks.before_route is None:
+            return request
+        found = self._hooks.before_route(request)
+        if isinstance(found, Problem):
+            raise RequestError(found)
+        return found
 
     def refused(self, id: str, problem: Problem, started: float, now: float) -> None:
         """Count and log a request that ended before `begin` could take it in."""
@@ -192,11 +225,11 @@ class Brain:
         named += [one.strategy for one in config.capabilities.values()]
         names = {choose.plain(one) for one in named if one is not None}
         names.add(choose.plain(config.strategy))
-        made_from = (config.prefix, config.score, config.affinity, tuple(self._policies))
+        made_from = (config.prefix, config.score, config.affinity, self._hooks.policies)
         kept = self._strategies if made_from == self._made_from else {}
         self._made_from = made_from
         self._strategies = {
-            name: kept.get(name) or choose.make(name, config, self._policies)
+            name: kept.get(name) or choose.make(name, config, self._hooks.policies)
             for name in names & choose.MAKERS.keys()
         }
         self._strategy = self._strategies[choose.plain(config.strategy)]
@@ -256,6 +289,20 @@ class Brain:
         if end.tokens_cached is not None:
             self._told(plan, end)
         self.log(plan, end)
+        if plan.request is not None and self._hooks.ended is not None:
+            found = hooks.result(end, plan.started, service=plan.service, attempts=plan.attempts)
+            self._hooks.ended(plan.request, found)
+
+    def compact(self, plan: Plan, upstream: Upstream) -> str:
+        """A choice in one line, for a real answer's header. /explain has the whole of it."""
+        target = plan.target
+        assert target is not None
+        pool = self.pool(target, plan.capability, plan.now)
+        return (
+            f"{plan.resolution.how}; target={target.label}; strategy={self.strategy_name(target)}; "
+            f"candidates={sum(map(len, pool.tiers))}; open={len(pool.tripped)}; "
+            f"refused={len(plan.refusals or ())}; in_flight={upstream.node.in_flight}"
+        )
 
     def tick(self) -> None:
         """Once a second: what paces and budgets are measured by."""
@@ -464,6 +511,10 @@ class Brain:
         for state in gone:
             del self.models[state.name]
             self._no_model.absorb(state)
+
+
+def _anybody(_: Fields | Mapping[str, str]) -> bool:
+    return True
 
 
 _REFUSED = Outcome.REFUSED

@@ -8,7 +8,7 @@ that should have been relayed is a client's second request on such a connection:
                      POST /admin/reload /admin/rollback
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -24,6 +24,7 @@ from router.errors import Problem, RequestError
 from router.explain import explain
 from router.reload import Refused, Reloader
 from router.route import Kind, resolve
+from router.seam import Fields
 from router.watch import Link
 
 
@@ -34,6 +35,11 @@ class Door:
         self.token = token
         #: `error_shape = "plain"`.
         self.plain = plain
+
+    def lets_in(self, headers: Fields | Mapping[str, str]) -> bool:
+        """Whether who sent these, in lower case, has the token where one is wanted."""
+        token = self.token
+        return token is None or auth.is_bearer(headers.get("authorization"), token)
 
 
 class Rollback(Struct, frozen=True):

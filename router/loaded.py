@@ -16,8 +16,9 @@ from msgspec import Struct
 from common.config import ConfigError, Problem, read, read_text
 from common.errors import RefusalError
 from common.wire.registry import Service
-from router import access, check, difference, providers, static, versions
+from router import access, check, difference, plugins, providers, static, versions
 from router.config import Config
+from router.hooks import Hooks
 from router.names.resolve import Names
 from router.providers import Providers
 
@@ -39,6 +40,7 @@ class Loaded(Struct, frozen=True, kw_only=True):
     #: What guards the control paths, and is shown to the registry.
     token: str | None
     names: Names
+    hooks: Hooks
     providers: Providers
     #: What the file itself names, by source and name.
     services: Mapping[str, Mapping[str, Service]]
@@ -76,6 +78,7 @@ def load(text: str, file: str, running: Config | None = None) -> Loaded:
         waiting=[] if running is None else difference.waiting(running, asked),
         warnings=problems,
         names=Names(config),
+        hooks=plugins.load(),
         token=token,
         providers=settled,
         services={STATIC: fixed, providers.SOURCE: settled.services},

@@ -20,6 +20,7 @@ from router.choose.rotation import Rotation
 from router.course import Course
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem
+from router.hooks import Request
 from router.limits import Decision, Grant
 from router.names.target import Resolution, Target
 from router.needs import Needs
@@ -52,8 +53,14 @@ class Plan(Course):
     wake: Callable[[], None] | None = None
     answer_model: str | None = None
     answer_head: bytes = b""
-    #: Header lines that every answer to it carries; then each attempt is made for it alone.
+    #: Header lines that every answer to it carries.
     lines: bytes = b""
+    #: Each attempt is made for it alone, since its answer says more than others'.
+    special = False
+    #: The answer says how it was chosen.
+    explains = False
+    #: As an operator's hooks saw it, where there are any.
+    request: Request | None = None
     #: The upstream of the running attempt, and its breaker's permit.
     node: Node | None = None
     permit = 0
@@ -226,6 +233,7 @@ class Plan(Course):
         """What the limits on the way to `target` granted, for all tries there."""
         self._held = (*self._held, target)
         self.grants += tuple(grant for grant in grants if grant is not None)
+        self.special = True
         self.lines = toomany.headers(one for grant in self.grants for one in grant.decisions)
 
     # --- attempts -------------------------------------------------------------------------------
@@ -261,7 +269,7 @@ class Plan(Course):
         if not self.attempts:
             self.attempts = 1
             self.tried = node.alone
-            if target.plain and target.name == self.model and not self.lines:  # type: ignore[union-attr]
+            if target.plain and target.name == self.model and not self.special:  # type: ignore[union-attr]
                 return node.first_attempt
         else:
             self.attempts += 1
@@ -280,6 +288,9 @@ class Plan(Course):
             self.answer_model = served
             edit = self.envelope.edit(served)
         self.answer_head = self.lines + _FALLBACK_LINE if target.fallback else self.lines
+        if self.explains:
+            said = self._brain.compact(self, upstream).encode("ascii", "replace")
+            self.answer_head += b"x-creche-explain: %b\r\n" % said
         timeouts = target.timeouts
         return Attempt(
             upstream.node,

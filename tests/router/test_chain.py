@@ -1,10 +1,15 @@
 """Targets, fallbacks, breakers and panic, on a Brain with numbers."""
 
+from collections.abc import Callable
+
 import pytest
 
+from router.brain import Brain
 from router.breaker import State
 from router.config import Breaker, Config, Retry
-from router.errors import Problem
+from router.envelope import read_json
+from router.errors import Problem, RequestError
+from router.hooks import AFTER_RESPONSE, BEFORE_ROUTE, ON_ERROR, Hook, Hooks
 from router.named import Model, ModelTimeouts
 from router.outcome import Failure, Outcome
 from router.plan import Plan
@@ -253,3 +258,66 @@ def test_errors_far_apart_rest_nobody() -> None:
     for now in (0.0, 61.0, 122.0, 183.0):
         found.fitness.failed(node, node.breaker.life, now)
     assert node.rest_until == 0.0
+
+
+# --- hooks and explanations on real requests -------------------------------------------------------
+
+
+def _hook(group: str, function: Callable[..., object]) -> Hook:
+    return Hook(group, "mine", function, lambda: 0.0, lambda report: None)
+
+
+def test_a_hook_sends_a_request_to_another_model_and_the_body_says_so() -> None:
+    hooks = Hooks(before_route=(_hook(BEFORE_ROUTE, lambda request: {"model": "small"}),))
+    found = Brain(CHAIN, lambda: 0.5, hooks=hooks)
+    found.apply({f"{name}@h": service(f"{name}@h", name) for name in ("big", "small")})
+    plan = begin(found, envelope=read_json(b'{"model":"big"}'))
+    step = plan.next(0.0)
+    assert name_of(step) == "small@h"
+    assert plan.answer_model == "small"
+    assert isinstance(step, Attempt) and step.edit is not None and step.edit.text == b'"small"'
+    plan.ended(end())
+
+
+def test_a_hook_refuses_a_request_and_nothing_was_taken() -> None:
+    hooks = Hooks(before_route=(_hook(BEFORE_ROUTE, lambda request: (403, "not you")),))
+    found = Brain(Config(), lambda: 0.5, hooks=hooks)
+    with pytest.raises(RequestError) as raised:
+        begin(found, "big")
+    assert raised.value.problem.status == 403
+    assert in_flight(found) == 0
+
+
+def test_hooks_hear_of_every_end() -> None:
+    heard: list[tuple[str, str]] = []
+    hooks = Hooks(
+        after_response=(
+            _hook(AFTER_RESPONSE, lambda request, result: heard.append(("after", result.outcome))),
+        ),
+        on_error=(
+            _hook(ON_ERROR, lambda request, result: heard.append(("error", result.outcome))),
+        ),
+    )
+    found = Brain(Config(), lambda: 0.5, hooks=hooks)
+    found.apply({"a@h": service("a@h", "m")})
+    serve(found, "m")
+    plan = begin(found, "nothing")
+    plan.next(0.0)
+    plan.ended(end(Outcome.REFUSED, 503))
+    assert heard == [("after", "ok"), ("error", "refused")]
+
+
+def test_an_answer_explains_itself_to_whoever_may_ask() -> None:
+    found = _fleet()
+    plan = begin(found, "big", headers={"x-creche-explain": "1"})
+    plan.next(0.0)
+    assert plan.answer_head == (
+        b"x-creche-explain: exact; target=big; strategy=least_requests; candidates=1; open=0; "
+        b"refused=0; in_flight=1\r\n"
+    )
+    plan.ended(end())
+    found.may_explain = lambda headers: False
+    silent = begin(found, "big", headers={"x-creche-explain": "1"})
+    silent.next(0.0)
+    assert silent.answer_head == b""
+    silent.ended(end())
