@@ -125,9 +125,10 @@ class _Live:
 
 def _spelled(config: Config, listed: Iterable[str]) -> dict[str, str]:
     """Names that nobody lists, with what the fleet calls them."""
-    names = set(listed)
+    names = dict.fromkeys(listed)
     absent = (name for name in _wanted(config) if name not in names)
-    found = {name: near.closest(name, listed) for name in absent}
+    known = near.Known(names)
+    found = {name: known.closest(name) for name in absent}
     return {name: meant for name, meant in found.items() if meant is not None}
 
 

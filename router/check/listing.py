@@ -9,6 +9,7 @@ from typing import get_args
 
 from common.positions import Path
 from common.wire.registry import known_metadata, model_objects
+from router.check import near
 from router.check.matcher import Matcher
 from router.config import Config, StaticService
 from router.named import Model, ModelStrategy, Provider
@@ -28,6 +29,7 @@ class Listing:
             self.places.setdefault(name, path)
         #: Names that somebody lists whatever [models] and [capabilities] say of them.
         self.real = {name for name, path in promises(config) if path[0] not in VIRTUAL}
+        self._known = near.Known(self.places)
         self._matchers = [Matcher(one.match) for one in config.patterns]
 
     def __contains__(self, name: str) -> bool:
@@ -37,6 +39,10 @@ class Listing:
     def complete(self) -> bool:
         """Whether the file says all: a static_file is read by the daemon alone."""
         return self._config.static_file is None
+
+    def closest(self, name: str) -> str | None:
+        """What was meant by a name that nobody will list."""
+        return self._known.closest(name)
 
     def resting(self, name: str) -> list[str]:
         """Providers that have it in their models and are not active."""

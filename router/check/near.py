@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 WORD_LETTERS_MIN = 5
 #: Similarity from which a name that does not exist is taken for one that does.
 ALIKE = 0.85
-NAMES_MAX = 20_000  # of each side; a file that holds more is not looked at
+NAMES_MAX = 20_000  # of each side of `pairs`; among more no slip is looked for
+ALIKE_MAX = 1_000  # names that one that does not exist is held against
 
 _SEPARATORS = re.compile(r"[-_./: ]+")
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -35,15 +36,32 @@ def mistyped(one: str, other: str) -> bool:
     return len(different) == 1 and _one_slip(*different[0])
 
 
+class Known:
+    """Names to look for one much like another in. Those with other numbers are never meant."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_numbers: dict[tuple[str, ...], list[str]] = {}
+        for name in names:
+            self._by_numbers.setdefault(_numbers(name), []).append(name)
+
+    def closest(self, name: str) -> str | None:
+        """The name that was meant by one that does not exist, if one is much like it."""
+        found = self._by_numbers.get(_numbers(name), [])[:ALIKE_MAX]
+        candidates = [one for one in found if one != name]
+        for one in candidates:
+            if mistyped(name, one):
+                return one
+        alike = difflib.get_close_matches(name, candidates, n=1, cutoff=ALIKE)
+        return alike[0] if alike else None
+
+
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The name that was meant by one that does not exist, if one is much like it."""
-    numbers = _NUMBERS.findall(name)
-    candidates = [one for one in known if one != name and _NUMBERS.findall(one) == numbers]
-    for one in candidates:
-        if mistyped(name, one):
-            return one
-    found = difflib.get_close_matches(name, candidates[:NAMES_MAX], n=1, cutoff=ALIKE)
-    return found[0] if found else None
+    """`Known.closest`, for one look."""
+    return Known(known).closest(name)
+
+
+def _numbers(name: str) -> tuple[str, ...]:
+    return tuple(_NUMBERS.findall(name))
 
 
 def pairs(asked: Collection[str], known: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -75,7 +75,7 @@ def _cause(file: File, name: str) -> tuple[str, str]:
             f'{file.table("providers", key)} lists it, but its status is "{status}".',
             f'set  status = "{ACTIVE}"  under {words.table("providers", key)}',
         )
-    if meant := near.closest(name, file.listing.places):
+    if meant := file.listing.closest(name):
         line = file.line(file.listing.places[meant])
         return f'"{meant}" (line {line}) is much like it.', f'did you mean "{meant}"?'
     models = f"models = {words.array([name])}"

@@ -6,7 +6,7 @@ Pure.
 from collections.abc import Iterator
 
 from common.config import Problem
-from router.check import near, words
+from router.check import words
 from router.check.file import File
 from router.check.graph import Graph, cycles, ends
 from router.check.listing import CHOOSE_MODELS, is_explicit
@@ -105,7 +105,7 @@ def _before_pattern(file: File, name: str, at: int) -> Problem:
 def _listed_by(file: File, name: str) -> str:
     if resting := file.listing.resting(name):
         return f'set  status = "active"  under {words.table("providers", resting[0])}'
-    if (meant := near.closest(name, file.listing.places)) is not None:
+    if (meant := file.listing.closest(name)) is not None:
         return f'did you mean "{meant}"?'
     if file.config.registries:
         expect = words.array([*file.config.expect, name])
