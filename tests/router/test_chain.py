@@ -9,7 +9,7 @@ from router.breaker import State
 from router.config import Breaker, Config, Retry
 from router.envelope import read_json
 from router.errors import Problem, RequestError
-from router.hooks import AFTER_RESPONSE, BEFORE_ROUTE, ON_ERROR, Hook, Hooks
+from router.hooks import AFTER_RESPONSE, BEFORE_ROUTE, ON_ERROR, Hook, Hooks, Result
 from router.named import Model, ModelTimeouts
 from router.outcome import Failure, Outcome
 from router.plan import Plan
@@ -260,7 +260,7 @@ def test_errors_far_apart_rest_nobody() -> None:
     assert node.rest_until == 0.0
 
 
-# --- hooks and explanations on real requests -------------------------------------------------------
+# --- hooks and explanations on real requests ------------------------------------------------------
 
 
 def _hook(group: str, function: Callable[..., object]) -> Hook:
@@ -289,7 +289,7 @@ def test_a_hook_refuses_a_request_and_nothing_was_taken() -> None:
 
 
 def test_hooks_hear_of_every_end() -> None:
-    heard: list[tuple[str, str]] = []
+    heard: list[tuple[str, Result]] = []
     hooks = Hooks(
         after_response=(
             _hook(AFTER_RESPONSE, lambda request, result: heard.append(("after", result.outcome))),
@@ -304,7 +304,10 @@ def test_hooks_hear_of_every_end() -> None:
     plan = begin(found, "nothing")
     plan.next(0.0)
     plan.ended(end(Outcome.REFUSED, 503))
-    assert heard == [("after", "ok"), ("error", "refused")]
+    assert [(where, result.outcome) for where, result in heard] == [
+        ("ok", "ok"),
+        ("error", "refused"),
+    ]
 
 
 def test_an_answer_explains_itself_to_whoever_may_ask() -> None:
