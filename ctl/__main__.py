@@ -1,6 +1,7 @@
 """`creche`, the operator's command: what is broken, who feels it, what next.
 
-One module per verb, each with HELP, MORE, `arguments(parser)` and `run(args, place, out)`.
+One module per verb, each with HELP, MORE, `arguments(parser)` and `run(args, place, out)`; a verb
+with verbs of its own has VERBS in the place of the last two.
 """
 
 import argparse
@@ -10,10 +11,22 @@ import os
 import re
 import sys
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from common.version import VERSION
-from ctl import chat, engine, engines, logs, models, services, status, wait
+from ctl import (
+    chat,
+    config,
+    engine,
+    engines,
+    explain,
+    logs,
+    models,
+    provider,
+    services,
+    status,
+    wait,
+)
 from ctl.errors import CtlError, Exit
 from ctl.find import LOOPBACK, find
 from ctl.output import Output, output
@@ -27,6 +40,9 @@ VERBS: dict[str, ModuleType] = {
     "wait": wait,
     "engine": engine,
     "chat": chat,
+    "explain": explain,
+    "config": config,
+    "provider": provider,
 }
 #: What shells give a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -63,21 +79,25 @@ _CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*
 
 _VALUE = re.compile(r"argument (\S+): invalid \S+ value: '(.*)'", re.DOTALL)
 
+#: What argparse says of a missing verb: the metavar, which names them all.
+_VERBS = re.compile(r"VERB|[a-z|]+\|[a-z|]+")
+
 
 def said(message: str) -> list[str]:
     """argparse's words in ours: what is wrong, then what it could have been."""
     if wrong := _CHOICE.fullmatch(message):
         what, given, listed = wrong.groups()
         choices = [one.strip("'") for one in listed.split(", ")]
-        lines = [f'"{given}" is no {"verb" if what == "VERB" else what}']
+        lines = [f'"{given}" is no {"verb" if _VERBS.fullmatch(what) else what}']
         near = difflib.get_close_matches(given, choices, n=1)
         lines += [f"did you mean  {near[0]}?"] if near else []
         return [*lines, f"one of:  {'  '.join(choices)}"]
     if wrong := _VALUE.fullmatch(message):
         return [f"{wrong[1]} cannot be '{wrong[2]}'"]
     wanted = message.removeprefix("the following arguments are required: ")
-    if wanted == "VERB":
-        return ["a verb is wanted", f"one of:  {'  '.join(VERBS)}"]
+    if wanted != message and _VERBS.fullmatch(wanted):
+        choices = list(VERBS) if wanted == "VERB" else wanted.split("|")
+        return ["a verb is wanted", f"one of:  {'  '.join(choices)}"]
     return [f"{wanted} is wanted" if wanted != message else message]
 
 
@@ -90,11 +110,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"creche {VERSION}")
     _common(top, None)
-    verbs = top.add_subparsers(
-        dest="verb", metavar="VERB", required=True, title="verbs", parser_class=_Verb
+    _verbs(top, VERBS, "VERB")
+    return top
+
+
+def _verbs(above: argparse.ArgumentParser, verbs: dict[str, ModuleType], metavar: str) -> None:
+    found = above.add_subparsers(
+        dest="verb", metavar=metavar, required=True, title="verbs", parser_class=_Verb
     )
-    for name, module in VERBS.items():
-        verb = verbs.add_parser(
+    for name, module in verbs.items():
+        verb = found.add_parser(
             name,
             help=module.HELP,
             description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
@@ -103,8 +128,12 @@ def parser() -> argparse.ArgumentParser:
         )
         # Suppressed where absent, so that `creche --url X status` is not undone here.
         _common(verb, argparse.SUPPRESS)
-        module.arguments(verb)
-    return top
+        own: dict[str, ModuleType] | None = getattr(module, "VERBS", None)
+        if own:
+            _verbs(verb, own, "|".join(own))
+        else:
+            module.arguments(verb)
+            verb.set_defaults(run=module.run)
 
 
 def _common(one: argparse.ArgumentParser, default: str | None) -> None:
@@ -139,7 +168,7 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     place = None
     try:
         place = find(args.url, args.token_file, os.environ)
-        outcome = VERBS[args.verb].run(args, place, out)
+        outcome: Any = args.run(args, place, out)
         return int(outcome) if isinstance(outcome, int) else int(asyncio.run(outcome))
     except CtlError as error:
         if error.code == Exit.UNREACHABLE and place is not None and not error.fix:

@@ -1,7 +1,7 @@
 """HTTP towards routers, registries and babysitters: typed answers, errors one can act on."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -51,9 +51,24 @@ class Client:
         """
         return await self._call("GET", url, shape, any_status=url.endswith("/health"))
 
-    async def post(self, url: str, shape: type[T], timeout_s: float = TOTAL_S) -> T:
-        """The answer to an empty POST as `shape`. Raises as `get` does."""
-        return await self._call("POST", url, shape, timeout_s=timeout_s)
+    async def post(
+        self, url: str, shape: type[T], timeout_s: float = TOTAL_S, *, body: Any = None
+    ) -> T:
+        """The answer to a POST of `body` as JSON (None: empty) as `shape`. Raises as `get` does."""
+        return await self._call("POST", url, shape, timeout_s=timeout_s, json=body)
+
+    async def ask(
+        self,
+        url: str,
+        shape: type[T],
+        *,
+        query: Mapping[str, str],
+        headers: Iterable[tuple[str, str]],
+        body: bytes | None,
+    ) -> T:
+        """The answer to a request made by hand: a GET, or a POST of `body` as it is."""
+        method = "GET" if body is None else "POST"
+        return await self._call(method, url, shape, params=query, more=headers, data=body)
 
     async def _call(
         self,
@@ -63,11 +78,14 @@ class Client:
         *,
         any_status: bool = False,
         timeout_s: float = TOTAL_S,
+        more: Iterable[tuple[str, str]] = (),
+        **sent: Any,
     ) -> T:
+        headers = [*more, *self._bearer().items()]
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S)
         try:
             async with self._session.request(
-                method, url, headers=self._bearer(), timeout=timeout
+                method, url, headers=headers, timeout=timeout, **sent
             ) as answer:
                 body = await answer.content.read(ANSWER_BYTES_MAX)
                 while not answer.content.at_eof() and len(body) < ANSWER_BYTES_MAX:
@@ -114,9 +132,10 @@ class Client:
                 "another one was given" if self._token else "none was given",
                 "Name it:  creche --token-file FILE …   (or CRECHE_TOKEN_FILE=FILE)",
                 status,
+                body,
             )
         what = error_text(body) or f"HTTP {status}"
-        return RefusedError(what, f"{status} from {url}", "", status)
+        return RefusedError(what, f"{status} from {url}", "", status, body)
 
     def _bearer(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self._token}"} if self._token else {}

@@ -37,8 +37,9 @@ class UnreachableError(CtlError):
 
 
 class RefusedError(CtlError):
-    """Something answered, with a refusal. `status` is the HTTP status."""
+    """Something answered, with a refusal. `status` is the HTTP status, `body` what came with it."""
 
-    def __init__(self, what: str, why: str, fix: str, status: int) -> None:
+    def __init__(self, what: str, why: str, fix: str, status: int, body: bytes = b"") -> None:
         super().__init__(what, why, fix, Exit.PROBLEMS)
         self.status = status
+        self.body = body

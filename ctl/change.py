@@ -1,0 +1,119 @@
+"""Changing a configuration file: edit, check in full, show the difference, write, reload.
+
+A result with errors is never written: the file stays as it was, and the report says why.
+"""
+
+import argparse
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from common.config import has_errors, report
+from ctl import files, kinds
+from ctl.admin import RefusedReload, file_of, order, refused, told
+from ctl.config.check import problem_json
+from ctl.edit import EditError
+from ctl.errors import CtlError, Exit
+from ctl.find import Place
+from ctl.kinds import ROUTER, Kind
+from ctl.output import Output
+from ctl.render import PLAIN, Paint
+
+Edit = Callable[[str], str]
+
+
+class Editable(Struct, frozen=True):
+    """A file as it was read. `shown` names it in messages."""
+
+    path: Path
+    text: str
+    kind: Kind
+
+
+def arguments(parser: argparse.ArgumentParser, *, changes: bool = True) -> None:
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help=f"the router's own where it runs here, else {files.ROUTER_FILE}",
+    )
+    if changes:
+        parser.add_argument("--reload", action="store_true", help="let the router read it again")
+        parser.add_argument("--dry-run", action="store_true", help="show it, write nothing")
+
+
+async def opened(file: Path | None, place: Place, kind: Kind | None = None) -> Editable:
+    """The file that is meant. `kind`: it must be this daemon's. Raises CtlError."""
+    path = file or await file_of(place)
+    text = files.text_of(path)
+    found = kinds.of(text, path.name)
+    if kind is not None and found is not None and found is not kind:
+        raise CtlError(
+            f"{path} is the {found.name}'s file", f"the {kind.name}'s is wanted", "", Exit.USAGE
+        )
+    return Editable(path, text, kind or found or ROUTER)
+
+
+async def run(
+    args: argparse.Namespace, place: Place, out: Output, file: Editable, edit: Edit
+) -> Exit:
+    """Raises CtlError."""
+    try:
+        after = edit(file.text)
+    except EditError as why:
+        raise CtlError(str(why)) from why
+    _, problems = file.kind.judge(after, str(file.path))
+    if has_errors(problems):
+        if out.json:
+            out.value({"changed": False, "problems": [problem_json(one) for one in problems]})
+        else:
+            shown = difference(file.text, after, str(file.path), out.paint)
+            out.lines([*shown, "", report(problems), ""])
+            out.lines([f"{out.paint.mark('✗')} {file.path} is as it was: this change has errors"])
+        return Exit.PROBLEMS
+    changed = after != file.text and not args.dry_run
+    if changed:
+        files.replace(file.path, file.text, after)
+    if out.json:
+        out.value(
+            {
+                "file": str(file.path),
+                "changed": changed,
+                "diff": "\n".join(difference(file.text, after, str(file.path))),
+                "problems": [problem_json(one) for one in problems],
+            }
+        )
+    else:
+        out.lines(_said(file, after, args, out))
+        warnings = [str(one) for one in problems]
+        out.lines([line for text in warnings for line in ("", *text.splitlines())])
+    return await _reload(args, place, out) if args.reload and not args.dry_run else Exit.WELL
+
+
+def _said(file: Editable, after: str, args: argparse.Namespace, out: Output) -> list[str]:
+    if after == file.text:
+        return [f"{out.paint.mark('✓')} {file.path} says so already"]
+    shown = difference(file.text, after, str(file.path), out.paint)
+    if args.dry_run:
+        return [*shown, "", "Nothing was written (--dry-run)."]
+    then = "" if args.reload or file.kind is not ROUTER else "   then:  creche config reload"
+    return [*shown, "", f"{out.paint.mark('✓')} written{then}"]
+
+
+async def _reload(args: argparse.Namespace, place: Place, out: Output) -> Exit:
+    try:
+        return told(await order(place, "reload"), out)
+    except RefusedReload as end:
+        return refused(end, out)
+
+
+def difference(before: str, after: str, name: str, paint: Paint = PLAIN) -> list[str]:
+    """What changed, with two lines around it."""
+    found = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), name, name, n=2, lineterm=""
+    )
+    colours = {"+": "green", "-": "red", "@": "dim"}
+    lines = [paint(line, *([colours[line[0]]] if line[0] in colours else [])) for line in found]
+    return lines[2:]  # the name is said elsewhere, twice here
