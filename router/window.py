@@ -15,16 +15,19 @@ SAMPLES_MAX = 256
 class Pace:
     """A running `count`, noted once a second by `tick`."""
 
-    __slots__ = ("_marks", "count")
+    __slots__ = ("_marks", "count", "minute_ago")
 
     def __init__(self) -> None:
         self.count = 0
+        #: The count a minute ago, as of the last tick: `last()` is the difference.
+        self.minute_ago = 0
         #: The count at the end of each of the last seconds, oldest first.
         self._marks: deque[int] = deque([0], maxlen=SECONDS)
 
     def tick(self) -> None:
         """Once a second."""
         self._marks.append(self.count)
+        self.minute_ago = self._marks[0]
 
     def last(self, seconds: int = SECONDS) -> int:
         """How many in the last `seconds` (at most 60), the running one included."""

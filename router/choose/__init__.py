@@ -8,7 +8,6 @@ with a class of the shape `asked.Strategy`, a line in MAKERS and its name in `na
 
 from collections.abc import Callable, Sequence
 
-from router.choose import least_requests, weighted_random
 from router.choose.asked import Candidates, Dice, Policy, Strategy
 from router.choose.consistent_hash import ConsistentHash
 from router.choose.direct import Direct
@@ -18,13 +17,11 @@ from router.choose.most_capacity import MostCapacity
 from router.choose.power_of_two import PowerOfTwo
 from router.choose.prefix import Prefix
 from router.choose.priority import Priority
-from router.choose.rotation import Rotation
 from router.choose.round_robin import RoundRobin
 from router.choose.score import Score
 from router.choose.usage_based import UsageBased
 from router.choose.weighted_random import WeightedRandom
 from router.config import Config
-from router.upstream import Upstream
 
 DEFAULT = "least_requests"
 
@@ -67,18 +64,5 @@ def make(name: str, config: Config, policies: Sequence[Policy] = ()) -> Strategy
     """
     return MAKERS[plain(name)](config, policies)
 
-
-def strategy(name: str) -> Callable[[Candidates, Rotation, Dice], Upstream]:
-    """Of those that need to know nothing of a request. Raises KeyError for the others."""
-    return _BARE[plain(name)]
-
-
-_BARE: dict[str, Callable[[Candidates, Rotation, Dice], Upstream]] = {
-    "least_requests": lambda candidates, rotation, dice: least_requests.choose(
-        candidates, rotation
-    ),
-    "round_robin": lambda candidates, rotation, dice: rotation.turn(candidates),
-    "weighted_random": lambda candidates, rotation, dice: weighted_random.draw(candidates, dice),
-}
 
 __all__ = ["ALIASES", "DEFAULT", "MAKERS", "Candidates", "Dice", "Policy", "Strategy", "make"]

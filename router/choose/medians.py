@@ -1,9 +1,9 @@
 """How long upstreams take for a good answer, half of the time: their p50. Pure.
 
-Only good answers are in a Node's samples, so what fails fast never looks fast. To sort 256 samples
-costs about 10 µs: each choice looks at RENEWED of the candidates, the next ones each time, and sorts
-anew what has answered since. So up to RENEWED candidates it is always exact, and among 1,000 at most
-63 choices old.
+Only good answers are in a Node's samples, so what fails fast never looks fast. To sort 256 of them
+costs about 10 µs: each choice looks at RENEWED of the candidates, the next ones each time, and
+sorts anew what has answered since. So up to RENEWED candidates it is always exact, and among 1,000
+at most 63 choices old.
 """
 
 from router.choose.asked import Candidates

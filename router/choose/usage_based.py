@@ -35,10 +35,13 @@ class UsageBased(Forgetful):
 
 def _costs(candidates: Candidates) -> list[float]:
     each = _tokens_each(candidates)
-    return [
-        (upstream.node.tokens.last() + upstream.node.in_flight * each) / upstream.weight
-        for upstream in candidates
-    ]
+    costs = []
+    for upstream in candidates:
+        node = upstream.node
+        tokens = node.tokens
+        recent = tokens.count - tokens.minute_ago
+        costs.append((recent + node.in_flight * each) / upstream.weight)
+    return costs
 
 
 def _tokens_each(candidates: Candidates) -> float:

@@ -1,12 +1,20 @@
 """By chance, in proportion to weight. Pure: the dice are given."""
 
-from router.choose.asked import Asked, Candidates, Dice, Forgetful
+from router.choose.asked import Asked, Candidates, Forgetful
 from router.upstream import Upstream
 
 
 class WeightedRandom(Forgetful):
     def choose(self, candidates: Candidates, asked: Asked) -> Upstream:
-        return draw(candidates, asked.dice)
+        total = 0.0
+        for upstream in candidates:
+            total += upstream.weight
+        point = asked.dice() * total
+        for upstream in candidates:
+            point -= upstream.weight
+            if point < 0:
+                return upstream
+        return candidates[-1]
 
     def explain(self, candidates: Candidates, asked: Asked) -> dict[str, str]:
         total = sum(upstream.weight for upstream in candidates)
@@ -14,15 +22,3 @@ class WeightedRandom(Forgetful):
             upstream.name: f"{100 * upstream.weight / total:.3g} % by weight"
             for upstream in candidates
         }
-
-
-def draw(candidates: Candidates, dice: Dice) -> Upstream:
-    total = 0.0
-    for upstream in candidates:
-        total += upstream.weight
-    point = dice() * total
-    for upstream in candidates:
-        point -= upstream.weight
-        if point < 0:
-            return upstream
-    return candidates[-1]

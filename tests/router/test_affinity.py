@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.affinity import choose, name_hash, score
+from router.affinity import choose, mix, mix_all, name_hash, score
 from router.upstream import Upstream
 from tests.router.making import upstream
 
@@ -85,3 +85,8 @@ def test_nobody_is_pushed_over_the_bound(names: list[str], loads: list[int], key
     chosen = choose(upstreams, key, 1.25)
     mean = (sum(one.node.in_flight for one in upstreams) + 1) / len(upstreams)
     assert chosen.node.in_flight < 1.25 * mean + 1
+
+
+@given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=70))
+def test_all_at_once_or_one_by_one_is_the_same(key: int, names: list[int]) -> None:
+    assert list(mix_all(key, names)) == [mix(key, name) for name in names]
