@@ -292,11 +292,9 @@ def test_hooks_hear_of_every_end() -> None:
     heard: list[tuple[str, Result]] = []
     hooks = Hooks(
         after_response=(
-            _hook(AFTER_RESPONSE, lambda request, result: heard.append(("after", result.outcome))),
+            _hook(AFTER_RESPONSE, lambda request, result: heard.append(("ok", result))),
         ),
-        on_error=(
-            _hook(ON_ERROR, lambda request, result: heard.append(("error", result.outcome))),
-        ),
+        on_error=(_hook(ON_ERROR, lambda request, result: heard.append(("error", result))),),
     )
     found = Brain(Config(), lambda: 0.5, hooks=hooks)
     found.apply({"a@h": service("a@h", "m")})

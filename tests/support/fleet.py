@@ -14,10 +14,12 @@ import contextlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import tomlkit
 
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
@@ -79,10 +81,11 @@ class Fleet:
     def registry(self, *, start: bool = True, **config: Any) -> Part:
         return self._part("registry", "registry", config, start=start)
 
-    def router(self, *, start: bool = True, **config: Any) -> Part:
+    def router(self, *, name: str = "router", start: bool = True, **config: Any) -> Part:
+        """Another `name` is another router beside the first."""
         if "registry" in self.parts:
             config.setdefault("registries", [self.parts["registry"].url])
-        return self._part("router", "router", config, start=start)
+        return self._part(name, "router", config, start=start)
 
     def babysitter(
         self, name: str, engines: Sequence[dict[str, Any]], *, start: bool = True, **config: Any
@@ -157,16 +160,40 @@ def ask(
     method: str | None = None,
 ) -> tuple[int, Any]:
     """Status and JSON (or text) of a GET, or of a POST when there is a body."""
+    found = answer_of(url, body, headers, method)
+    return found.status, found.body
+
+
+class Answer(Struct, frozen=True):
+    """`headers` have names in lower case. `body` is JSON, or text where it is none."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+def answer_of(
+    url: str,
+    body: object = None,
+    headers: dict[str, str] | None = None,
+    method: str | None = None,
+) -> Answer:
+    """`ask`, with the headers of the answer."""
     data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(
         url, data, {"content-type": "application/json", **(headers or {})}, method=method
     )
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, _decoded(answer.read())
+            return _whole(answer.status, answer)
     except urllib.error.HTTPError as refusal:
         with refusal:
-            return refusal.code, _decoded(refusal.read())
+            return _whole(refusal.code, refusal)
+
+
+def _whole(status: int, answer: HTTPResponse | urllib.error.HTTPError) -> Answer:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return Answer(status, headers, _decoded(answer.read()))
 
 
 def _decoded(body: bytes) -> Any:
@@ -176,22 +203,5 @@ def _decoded(body: bytes) -> Any:
 
 
 def toml(table: dict[str, Any]) -> str:
-    """A config as TOML: plain values first, then tables, then arrays of tables."""
-    return "\n".join(_lines(table, "")) + "\n"
-
-
-def _lines(table: dict[str, Any], path: str) -> Iterator[str]:
-    def is_tables(value: Any) -> bool:
-        return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-    for key, value in table.items():
-        if not isinstance(value, dict) and not is_tables(value):
-            yield f"{key} = {json.dumps(value)}"
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield f"[{path}{key}]"
-            yield from _lines(value, f"{path}{key}.")
-        elif is_tables(value):
-            for one in value:
-                yield f"[[{path}{key}]]"
-                yield from _lines(one, f"{path}{key}.")
+    """A config as TOML; names with dots get their quotes."""
+    return tomlkit.dumps(table)
