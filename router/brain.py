@@ -250,6 +250,12 @@ class Brain:
         asked = list(self.table.pools)
         return [key[0] for key in asked if self.pool(*key, now).panic]
 
+    def behind(self, name: str) -> Upstreams:
+        """The upstreams of everything that a name of the file leads to, its chain left out."""
+        facts = _Facts(name, {}, EMPTY, None, self._saturation)
+        targets = self.names.resolve(facts, self._is_listed, self.dice).targets
+        return tuple({u.name: u for t in targets for u in self.table.listed(t)}.values())
+
     def servable(self, target: Target, now: float) -> bool:
         """Whether an upstream of it is fit, by the registry's word."""
         return bool(self.pool(target, None, now).fit)
@@ -385,7 +391,7 @@ class Brain:
     # --- small parts ----------------------------------------------------------------------------
 
     def _resolve(self, ask: Ask, model: str | None, key: str | None) -> Resolution:
-        facts = _Facts(ask, model, key, self._saturation)
+        facts = _Facts(model, ask.headers, ask.envelope, key, self._saturation)
         resolution = self.names.resolve(facts, self._is_listed, self.dice)
         if resolution.targets and not resolution.varies:
             if len(self._resolved) >= NAMES_MAX:
@@ -529,14 +535,15 @@ class _Facts:
 
     def __init__(
         self,
-        ask: Ask,
         model: str | None,
+        headers: Fields | Mapping[str, str],
+        envelope: Envelope,
         key: str | None,
         saturation: Callable[[Iterable[str]], float],
     ) -> None:
         self.model = model
-        self.headers = ask.headers
-        self.envelope = ask.envelope
+        self.headers = headers
+        self.envelope = envelope
         self.key = key
         self.saturation = saturation
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct, to_builtins
 
 from router.brain import Brain
+from router.choose.score import Score, Scored
 from router.fitness import Tier, tier_of
 from router.names.target import Target
 from router.needs import PRIVACY, Needs
@@ -108,7 +109,9 @@ def _target(
 ) -> TargetExplained:
     pool = brain.pool(target, plan.capability, now)
     group = brain.group(plan, pool, now)
-    numbers = brain.strategy(target).explain(group, plan) if group else {}
+    strategy = brain.strategy(target)
+    numbers = strategy.explain(group, plan) if group else {}
+    scores = strategy.scored(group, plan) if group and isinstance(strategy, Score) else {}
     winner = chosen if target is plan.target else None
     return TargetExplained(
         model=target.name or (target.models[0] if target.models else None),
@@ -116,17 +119,33 @@ def _target(
         fallback=target.fallback,
         strategy=brain.strategy_name(target),
         candidates=[
-            _candidate(one, one is winner, one in group, numbers.get(one.name, ""), plan, now)
+            _candidate(
+                one,
+                one is winner,
+                one in group and target is plan.target,
+                numbers.get(one.name, ""),
+                scores.get(one.name),
+                plan,
+                now,
+            )
             for one in (*pool.fit, *pool.suspect)
         ],
     )
 
 
 def _candidate(
-    upstream: Upstream, chosen: bool, equal: bool, numbers: str, plan: Plan, now: float
+    upstream: Upstream,
+    chosen: bool,
+    equal: bool,
+    numbers: str,
+    scored: Scored | None,
+    plan: Plan,
+    now: float,
 ) -> Candidate:
     tier = tier_of(upstream, now)
     refusal = (plan.refusals or {}).get(upstream.name)
+    if scored is not None and scored.refused and not chosen:
+        refusal = scored.refused
     in_flight = upstream.node.in_flight
     if chosen:
         state = "chosen"
@@ -135,7 +154,17 @@ def _candidate(
     else:
         state = "candidate" if equal else "later"
     why = refusal or numbers or _of_tier(upstream, tier, now) or f"{in_flight} in flight"
-    return Candidate(name=upstream.name, state=state, why=why, tier=tier.value, in_flight=in_flight)
+    return Candidate(
+        name=upstream.name,
+        state=state,
+        why=why,
+        tier=tier.value,
+        in_flight=in_flight,
+        score=None if scored is None else round(scored.score, 3),
+        parts=None
+        if scored is None
+        else {name: round(part, 3) for name, part in scored.parts.items()},
+    )
 
 
 def _of_tier(upstream: Upstream, tier: Tier, now: float) -> str:

@@ -93,16 +93,15 @@ class Table:
         return pool
 
     def _build(self, target: Target, capability: str | None) -> Pool:
-        eligible = [
-            u for u in self._listed(target) if (u.fit or u.suspect) and u.serves(capability)
-        ]
+        eligible = [u for u in self.listed(target) if (u.fit or u.suspect) and u.serves(capability)]
         return Pool(
             target,
             tuple(u for u in eligible if u.fit),
             tuple(u for u in eligible if u.suspect),
         )
 
-    def _listed(self, target: Target) -> Iterable[Upstream]:
+    def listed(self, target: Target) -> Iterable[Upstream]:
+        """Of a target, fit or not."""
         if target.provider is not None:
             found = self.upstreams.get(target.provider)
             return () if found is None or found.source != PROVIDER else (found,)

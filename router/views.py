@@ -164,7 +164,7 @@ def _named(brain: Brain) -> list[str]:
 
 
 def _of_model(brain: Brain, name: str, uptime_s: float) -> ModelStats:
-    listed = brain.table.models.get(name, ())
+    listed = brain.table.models.get(name) or brain.behind(name)
     ready, total = sum(u.fit for u in listed), len(listed)
     state: ModelState | None = brain.models.get(name)
     if state is None:
