@@ -6,6 +6,7 @@ lets msgspec judge each leaf, so ranges, patterns and enumerations have one defi
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -75,7 +76,7 @@ def _walk_struct(value: dict[str, Any], struct: Any, path: Path) -> Iterator[Fau
                 yield fault
         elif config.forbid_unknown_fields and key not in tag:
             clean = False
-            yield _unknown(key, [*fields, *tag], path)
+            yield _unknown(key, item, [*fields, *tag], path)
     for key, field in fields.items():
         if field.required and key not in value:
             clean = False
@@ -146,11 +147,28 @@ def _leaf(value: Any, hint: Any, path: Path) -> Iterator[Fault]:
         return
     if not is_kind(value, hint):
         text = f"{_named(path)} wants {wanted.of(hint)}, found {wanted.found(value)}"
+        if dotted := _dotted(value, hint, path):
+            fix = f"a name with dots goes in quotes: {dotted}"
+            yield Fault(path=path, text=text, effect=STOPS_START, fix=fix)
+            return
     elif hints.choices_of(hint):
         text = f"{_named(path)} cannot be {wanted.show(value)}"
     else:
         text = f"{_named(path)} is {wanted.show(value)}, wanted is {wanted.of(hint)}"
     yield Fault(path=path, text=text, effect=STOPS_START, fix=_fix(value, hint, path))
+
+
+def _dotted(value: Any, hint: Any, path: Path) -> str | None:
+    """`llama-3.3-70b = 1`, which TOML takes for a table within a table: as it was meant."""
+    if not path or not isinstance(path[-1], str):
+        return None
+    name = path[-1]
+    while isinstance(value, dict) and len(value) == 1:
+        part, value = next(iter(value.items()))
+        name = f"{name}.{part}"
+    if name == path[-1] or isinstance(value, dict) or _complaint(value, hint) is not None:
+        return None
+    return f'"{name}" = {wanted.show(value)}'
 
 
 def _wants_tables(hint: Any) -> bool:
@@ -167,12 +185,16 @@ def _complaint(value: Any, hint: Any) -> str | None:
     return None
 
 
-def _unknown(key: str, known: list[str], path: Path) -> Fault:
+def _unknown(key: str, item: Any, known: list[str], path: Path) -> Fault:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if is_secret_name(key) and f"{key}_file" in known:
         fix = f'a secret goes into a file of its own: did you mean "{key}_file"?'
     elif close:
         fix = f'did you mean "{close[0]}"?'
+    elif isinstance(item, dict) and len(path) > 1:
+        # [models.llama-3.3-70b] is "3-70b" in "llama-3": TOML takes a dot for a table within.
+        *outer, name = path
+        fix = f"a name with dots goes in quotes: {_table((*outer, f'{name}.{key}'))}"
     else:
         fix = f"remove it; known here: {', '.join(sorted(known))}"
     inside = f" in {_table(path)}" if path else ""
@@ -228,8 +250,12 @@ def _named(path: Path) -> str:
     return f'"{names[-1]}"'
 
 
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"'
+
+
 def _table(path: Path) -> str:
     if not path:
         return "the file"
-    names = ".".join(str(part) for part in path if isinstance(part, str))
+    names = ".".join(_quoted(part) for part in path if isinstance(part, str))
     return f"[[{names}]]" if isinstance(path[-1], int) else f"[{names}]"

@@ -363,3 +363,19 @@ class Guarded(Struct, forbid_unknown_fields=True):
 def test_a_secret_that_wants_a_file_is_told_so() -> None:
     (problem,) = problems('token = "abc"', Guarded)
     assert problem.fix == 'a secret goes into a file of its own: did you mean "token_file"?'
+
+
+def test_a_name_with_dots_that_lacks_its_quotes_is_told_so() -> None:
+    class Entry(Struct, forbid_unknown_fields=True):
+        weight: int = 1
+
+    class File(Struct, forbid_unknown_fields=True):
+        models: dict[str, Entry] = {}
+        targets: dict[str, float] = {}
+
+    with pytest.raises(ConfigError) as raised:
+        config.decode("targets = { llama-3.3-70b = 1 }\n[models.qwen-2.5]\nweight = 1\n", File)
+    assert [one.fix for one in raised.value.problems] == [
+        'a name with dots goes in quotes: "llama-3.3-70b" = 1',
+        'a name with dots goes in quotes: [models."qwen-2.5"]',
+    ]
