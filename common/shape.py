@@ -122,6 +122,12 @@ def _walk_dict(
                 fix=f"use {wanted.of(key_hint)}{wanted.close(key, key_hint)}",
                 on_key=True,
             )
+        if dotted := _dotted(key, item, item_hint):
+            clean = False
+            text = f"{_named((*path, key))} wants {wanted.of(item_hint)}, found a table"
+            fix = f"a name with dots goes in quotes: {dotted}"
+            yield Fault(path=(*path, key), text=text, effect=STOPS_START, fix=fix)
+            continue
         for fault in _walk(item, item_hint, (*path, key)):
             clean = False
             yield fault
@@ -147,10 +153,6 @@ def _leaf(value: Any, hint: Any, path: Path) -> Iterator[Fault]:
         return
     if not is_kind(value, hint):
         text = f"{_named(path)} wants {wanted.of(hint)}, found {wanted.found(value)}"
-        if dotted := _dotted(value, hint, path):
-            fix = f"a name with dots goes in quotes: {dotted}"
-            yield Fault(path=path, text=text, effect=STOPS_START, fix=fix)
-            return
     elif hints.choices_of(hint):
         text = f"{_named(path)} cannot be {wanted.show(value)}"
     else:
@@ -158,15 +160,18 @@ def _leaf(value: Any, hint: Any, path: Path) -> Iterator[Fault]:
     yield Fault(path=path, text=text, effect=STOPS_START, fix=_fix(value, hint, path))
 
 
-def _dotted(value: Any, hint: Any, path: Path) -> str | None:
+def _dotted(key: str, value: Any, hint: Any) -> str | None:
     """`llama-3.3-70b = 1`, which TOML takes for a table within a table: as it was meant."""
-    if not path or not isinstance(path[-1], str):
-        return None
-    name = path[-1]
+    name = key
     while isinstance(value, dict) and len(value) == 1:
         part, value = next(iter(value.items()))
         name = f"{name}.{part}"
-    if name == path[-1] or isinstance(value, dict) or _complaint(value, hint) is not None:
+    if (
+        name == key
+        or is_struct(strip(hint)[0])
+        or isinstance(value, dict)
+        or _complaint(value, hint) is not None
+    ):
         return None
     return f'"{name}" = {wanted.show(value)}'
 
