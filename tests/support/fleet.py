@@ -15,11 +15,13 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import tomlkit
+from msgspec import Struct
 
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
