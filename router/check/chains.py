@@ -10,8 +10,10 @@ from common.positions import Path
 from router.check import words
 from router.check.file import File
 from router.check.graph import Graph, cycles
+from router.check.listing import repeats
 from router.check.mentions import pattern_owner, rule_owner
 from router.config import Config
+from router.names.entries import DEPTH_MAX
 
 
 def find(file: File) -> Iterator[Problem]:
@@ -53,14 +55,25 @@ def _own(config: Config) -> Iterator[tuple[str, tuple[Path, tuple[str, ...]]]]:
 
 
 def _twice(file: File, path: Path, owner: str, members: tuple[str, ...]) -> Iterator[Problem]:
+    again = set(repeats(members))
+    seen: dict[str, str] = {}
     for at, member in enumerate(members):
-        if member in members[:at]:
+        real = _real(file.config, member)
+        if at in again:
             yield file.error(
                 (*path, at),
                 f'"{member}" stands twice in {owner}',
                 effect="The second counts for nothing: it has been asked by then.",
                 fix="take one of the two out",
             )
+        elif real in seen:
+            yield file.warning(
+                (*path, at),
+                f'"{member}" in {owner} is "{seen[real]}" under another name',
+                effect="It counts for nothing: it has been asked by then.",
+                fix="take one of the two out",
+            )
+        seen.setdefault(real, member)
 
 
 def _itself(file: File, path: Path, name: str, members: tuple[str, ...]) -> Iterator[Problem]:
@@ -74,6 +87,16 @@ def _itself(file: File, path: Path, name: str, members: tuple[str, ...]) -> Iter
             )
 
 
+def _real(config: Config, name: str) -> str:
+    """What a name is an alias of, in the end."""
+    for _ in range(DEPTH_MAX):
+        model = config.models.get(name)
+        if model is None or model.provider is not None or model.backend_model is None:
+            break
+        name = model.backend_model
+    return name
+
+
 def _already_asked(
     file: File, path: Path, name: str, members: tuple[str, ...]
 ) -> Iterator[Problem]:
@@ -85,11 +108,16 @@ def _already_asked(
         before: tuple[str, ...] = (*model.targets, *alias)
     else:
         before = capability.models if capability is not None else ()
+    asked = {_real(file.config, one) for one in before or (name,)}
+    again = set(repeats(members))
     for at, member in enumerate(members):
-        if member in before and member != name and member not in members[:at]:
+        if at not in again and member != name and _real(file.config, member) in asked:
+            what = (
+                "which serves it already" if member in before else "another name for what serves it"
+            )
             yield file.warning(
                 (*path, at),
-                f'"{name}" falls back on "{member}", which serves it already',
+                f'"{name}" falls back on "{member}", {what}',
                 effect="When the chain is reached, it has been asked and has failed.",
                 fix="take it out of the chain",
             )

@@ -4,7 +4,7 @@ Listed is what an active provider or a static service has in its models, what `e
 registry for, a capability, and a [models] entry that says itself what serves it. Pure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from common.positions import Path
@@ -102,3 +102,12 @@ def asked(config: Config) -> set[str]:
         *(one.provider for one in config.rules if one.provider is not None),
         *(one.provider for one in config.patterns),
     }
+
+
+def repeats(names: Iterable[str]) -> Iterator[int]:
+    """Where a name stands that stood before."""
+    seen: set[str] = set()
+    for at, name in enumerate(names):
+        if name in seen:
+            yield at
+        seen.add(name)

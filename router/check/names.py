@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 from common.config import Problem
 from common.positions import Path
-from router.check import near
+from router.check import near, words
 from router.check.file import File
-from router.check.listing import active, is_explicit, static_models
+from router.check.listing import active, is_explicit, repeats, static_models
 
 
 def find(file: File) -> Iterator[Problem]:
     yield from _providers(file)
     yield from _capabilities(file)
+    yield from _nameless(file)
     yield from _expect(file)
     yield from _near_misses(file)
 
@@ -64,10 +65,23 @@ def _capabilities(file: File) -> Iterator[Problem]:
             )
 
 
+def _nameless(file: File) -> Iterator[Problem]:
+    for kind, names in (("models", file.config.models), ("capabilities", file.config.capabilities)):
+        for name in names:
+            if not name.strip():
+                yield file.error(
+                    (kind, name),
+                    f"{words.table(kind, name)} has no name",
+                    effect="No client can ask for it.",
+                    fix=f"give it one, like  [{kind}.code]",
+                )
+
+
 def _expect(file: File) -> Iterator[Problem]:
     expect = file.config.expect
+    again = set(repeats(expect))
     for at, name in enumerate(expect):
-        if name in expect[:at]:
+        if at in again:
             yield file.warning(
                 ("expect", at),
                 f'"{name}" stands twice in expect',

@@ -22,7 +22,7 @@ def find(file: File) -> Iterator[Problem]:
             yield uncompiled(file, ("patterns", at, "match"), pattern.match, matcher.why)
         else:
             yield from _rewrite(file, at, pattern, matcher.groups)
-            yield from _unreached(file, at, pattern)
+    yield from _unreached(file)
 
 
 def uncompiled(file: File, path: Path, pattern: str, why: str) -> Problem:
@@ -77,15 +77,21 @@ def _rewrite(file: File, at: int, pattern: Pattern, groups: int) -> Iterator[Pro
             return
 
 
-def _unreached(file: File, at: int, pattern: Pattern) -> Iterator[Problem]:
-    for earlier, other in enumerate(file.config.patterns[:at]):
-        if other.match == pattern.match or other.match in MATCH_ALL:
+def _unreached(file: File) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for_all: int | None = None
+    for at, pattern in enumerate(file.config.patterns):
+        before = first.setdefault(pattern.match, at)
+        if for_all is not None or before < at:
+            earlier = before if for_all is None else min(before, for_all)
+            other = file.config.patterns[earlier].match
             line = file.line(("patterns", earlier))
-            what = "the same names" if other.match == pattern.match else "every name"
             yield file.warning(
                 ("patterns", at, "match"),
                 f'the pattern "{pattern.match}" can never be reached',
-                effect=f'"{other.match}" (line {line}) comes first and matches {what}.',
+                effect=f'"{other}" (line {line}) comes first and matches '
+                f"{'the same names' if other == pattern.match else 'every name'}.",
                 fix="put this one before it, or take it out",
             )
-            return
+        elif pattern.match in MATCH_ALL:
+            for_all = at

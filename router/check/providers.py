@@ -11,7 +11,7 @@ from common.names import UNUSABLE_HOSTS, is_name, why_not_a_name
 from common.positions import Path
 from router.check import near, references, words
 from router.check.file import File
-from router.check.listing import ACTIVE, asked
+from router.check.listing import ACTIVE, asked, repeats
 from router.check.secrets import is_secret
 from router.check.sources import own_port
 from router.named import Privacy, Provider
@@ -150,6 +150,7 @@ def _variable_of(name: str) -> str:
 
 def _models(file: File, path: Path, name: str, provider: Provider) -> Iterator[Problem]:
     table = words.table("providers", name)
+    again = set(repeats(provider.models))
     for at, model in enumerate(provider.models):
         place = (*path, "models", at)
         if not model.strip():
@@ -159,7 +160,7 @@ def _models(file: File, path: Path, name: str, provider: Provider) -> Iterator[P
                 effect="No client can ask for it.",
                 fix="take it out",
             )
-        elif model in provider.models[:at]:
+        elif at in again:
             yield file.warning(
                 place,
                 f'{table} lists "{model}" twice',

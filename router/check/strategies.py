@@ -14,6 +14,7 @@ from common.config import Problem
 from common.positions import Path
 from router.check import words
 from router.check.file import File
+from router.check.listing import repeats
 from router.check.mentions import LEVELS
 from router.named import Capability, Levels, Model, WeightWhen
 
@@ -52,14 +53,13 @@ def find(file: File) -> Iterator[Problem]:
 
 
 def _twice(file: File, path: Path, name: str, members: tuple[str, ...]) -> Iterator[Problem]:
-    for at, member in enumerate(members):
-        if member in members[:at]:
-            yield file.error(
-                (*path, at),
-                f'"{member}" stands twice in the models of "{name}"',
-                effect="The order says which is preferred: it cannot be both.",
-                fix="take one of the two out",
-            )
+    for at in repeats(members):
+        yield file.error(
+            (*path, at),
+            f'"{members[at]}" stands twice in the models of "{name}"',
+            effect="The order says which is preferred: it cannot be both.",
+            fix="take one of the two out",
+        )
 
 
 def _entry(file: File, path: Path, name: str, entry: Model | Capability) -> Iterator[Problem]:
