@@ -120,6 +120,8 @@ def console(plan: Plan, end: End, time: str) -> str:
         parts.append(f"{plan.attempts} attempts")
     why = None if end.outcome is _OK else error_of(plan, end)
     if why:
+        if end.stalled_s:
+            why += f" {end.stalled_s:g} s"
         parts.append(f"{why} after {end.events} events" if end.events else why)
     return "  ".join([*parts, plan.id])
 

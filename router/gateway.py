@@ -515,6 +515,8 @@ class Exchange(Asking):
             if failure is not None:
                 end.failure = failure
                 ticket.wake = None
+                if failure is Failure.STALLED and (self._events or self._stream):
+                    end.stalled_s = self._chunk_s
             if self._first_byte:
                 end.first_byte = self._first_byte
                 end.bytes_out = self._bytes_out

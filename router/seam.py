@@ -146,6 +146,8 @@ class End:
     #: The stream's terminal marker was seen ([DONE], response.completed, message_stop).
     done_marker: bool = False
     failure: Failure | None = None
+    #: How long nothing came, where that was the failure.
+    stalled_s: float = 0.0
     tokens_in: int | None = None
     tokens_out: int | None = None
     #: Of tokens_in, what the engine had in its cache, where it says so.

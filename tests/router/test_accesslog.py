@@ -97,10 +97,10 @@ def test_the_short_form_for_a_terminal() -> None:
     shown = console(plan(), ended(tokens_out=240), "09:14:03")
     assert shown.startswith("09:14:03  ok   m → a@h")
     assert shown.endswith("3.42 s  240 tok  id")
-    cut = ended(Outcome.CUT, failure=Failure.STALLED, events=31)
+    cut = ended(Outcome.CUT, failure=Failure.STALLED, events=31, stalled_s=120.0)
     shown = console(plan(service_name="m@gpu"), cut, "09:14:05")
     assert "CUT  m@gpu" in shown
-    assert "stalled after 31 events" in shown
+    assert "stalled 120 s after 31 events" in shown
 
 
 def test_the_short_form_shows_no_control_characters() -> None:
