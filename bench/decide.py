@@ -29,8 +29,8 @@ from router.upstream import Upstream
 FEW, MANY = 16, 1_000
 BUDGET_US = 1_000
 OVER_ROUND_ROBIN_US = 5
-ROUNDS = 5
-ROUND_S = 0.03
+ROUNDS = 12
+ROUND_S = 0.02
 READ_BLOCKS = 14
 PROMPT_BYTES = 8_192
 WORDS = b"lorem ipsum dolor sit amet "

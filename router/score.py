@@ -34,9 +34,11 @@ TOKENS_PER_S_MAX = 1000.0
 TOLERANT_ABOVE = 50.0
 UNKNOWN_COST = 0.5
 
-_SAME_REGION = 0.8
-_UNKNOWN_REGION = 0.65
-_OTHER_REGION = 0.5
+#: Kinds of requests (clients name regions as they like) whose candidates' lasting parts are kept:
+#: with 1,000 candidates 40 KB each.
+KEPT_MAX = 64
+_Key = tuple[tuple[str, ...], str | None, bool]
+
 _HEALTH = {NodeHealth.HEALTHY: 2.0, NodeHealth.DEGRADED: 1.0, NodeHealth.UNKNOWN: 0.6}
 _HEALTHY = NodeHealth.HEALTHY
 _DEGRADED = NodeHealth.DEGRADED
@@ -56,6 +58,8 @@ class Formula:
         self._unknown_s = min(weights.latency_unknown_ms / 1000, self._slowest_s)
         self._least = weights.least
         self._policies = tuple(policies)
+        #: By models, region and whether speed counts: the candidates, and what lasts of theirs.
+        self._kept: dict[_Key, tuple[Sequence[Upstream], list[float]]] = {}
 
     def scores(
         self,
@@ -67,61 +71,71 @@ class Formula:
 
         What `parts` says part by part, unrolled: this runs for every candidate of every request.
         """
-        w_health, w_latency, w_privacy, w_locality, w_cost = self._weights
-        whole = w_health + w_latency + w_privacy + w_locality + w_cost
-        # A latency of 0 is worth w_latency; each second takes a part of it.
+        whole = sum(self._weights)
+        w_health, w_latency, _, _, w_cost = [weight / whole for weight in self._weights]
+        healthy, degraded, unknown = 2.0 * w_health, 1.0 * w_health, 0.6 * w_health
+        # A latency of 0 is worth all of its weight; each second takes a part of it.
         per_s = w_latency / self._slowest_s
-        same = w_privacy + w_latency
-        healthy, degraded = same + 2.0 * w_health, same + 1.0 * w_health
-        unknown, unhealthy = same + 0.6 * w_health, same
-        region = asked.needs.region
-        elsewhere = w_locality * (_UNKNOWN_REGION if region is None else _OTHER_REGION)
-        places = {region: w_locality * _SAME_REGION, None: w_locality * _UNKNOWN_REGION}
-        tolerant = asked.needs.cost_tolerance > TOLERANT_ABOVE
-        unknown_cost = w_cost * UNKNOWN_COST
         slowest, unknown_s, least, now = self._slowest_s, self._unknown_s, self._least, asked.now
+        tolerant = asked.needs.cost_tolerance > TOLERANT_ABOVE
         all_unhealthy = all_are_unhealthy(candidates)
         policies = self._policies
         found: list[float] = []
         add = found.append
-        for upstream, p50 in zip(candidates, medians, strict=True):
+        lasting = self._lasting(candidates, asked)
+        for upstream, points, p50 in zip(candidates, lasting, medians, strict=True):
             node = upstream.node
             health = node.health
+            score = points
             if health is _HEALTHY:
-                points = healthy
+                score += healthy
             elif health is _UNKNOWN:
-                points = unknown
+                score += unknown
             elif health is _DEGRADED:
-                points = degraded
-            elif all_unhealthy:
-                points = unhealthy
-            else:
+                score += degraded
+            elif not all_unhealthy:
                 add(REFUSED)
                 continue
             if p50 is None:
-                points -= per_s * unknown_s
+                score -= per_s * unknown_s
             elif p50 <= slowest:
-                points -= per_s * p50
+                score -= per_s * p50
             elif now - node.answered_at >= SLOW_S:
-                points -= w_latency
+                score -= w_latency
             else:
                 add(REFUSED)
                 continue
-            points += places.get(upstream.region, elsewhere)
             if tolerant:
                 pace = node.tokens_per_s
                 if pace is None:
-                    points += unknown_cost
+                    score += w_cost * UNKNOWN_COST
                 else:
-                    points += w_cost * min(pace / TOKENS_PER_S_MAX, 1.0)
-            else:
-                cost = upstream.cost
-                points += unknown_cost if cost is None else w_cost - w_cost * cost
+                    score += w_cost * min(pace / TOKENS_PER_S_MAX, 1.0)
             if policies:
-                points = self._with_policies(points, whole, upstream, asked)
-            else:
-                points /= whole
-            add(points if points >= least else REFUSED)
+                score = self._with_policies(score * whole, whole, upstream, asked)
+            add(score if score >= least else REFUSED)
+        return found
+
+    def _lasting(self, candidates: Sequence[Upstream], asked: "Asked") -> list[float]:
+        """What of a score no answer changes: privacy, locality, a full latency, and the cost
+        unless speed counts in its place. Kept for as long as the candidates are the same ones."""
+        needs = asked.needs
+        tolerant = needs.cost_tolerance > TOLERANT_ABOVE
+        key = asked.models, needs.region, tolerant
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] is candidates:
+            return kept[1]
+        whole = sum(self._weights)
+        _, w_latency, w_privacy, w_locality, w_cost = [w / whole for w in self._weights]
+        found = []
+        for upstream in candidates:
+            points = w_latency + w_privacy + w_locality * _locality(needs.region, upstream.region)
+            if not tolerant:
+                points += w_cost * _cheapness(upstream.cost)
+            found.append(points)
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[key] = candidates, found
         return found
 
     def _with_policies(
@@ -154,16 +168,13 @@ class Formula:
         if p50 > self._slowest_s and asked.now - node.answered_at < SLOW_S:
             refused = refused or f"slower than {self._slowest_s:g} s: p50 {p50:.1f} s"
         parts["privacy"] = 1.0
-        parts["locality"] = _UNKNOWN_REGION
-        if needs.region is not None and upstream.region is not None:
-            same = needs.region == upstream.region
-            parts["locality"] = _SAME_REGION if same else _OTHER_REGION
-        parts["cost"] = UNKNOWN_COST
-        if needs.cost_tolerance > TOLERANT_ABOVE:
-            if node.tokens_per_s is not None:
-                parts["cost"] = min(node.tokens_per_s / TOKENS_PER_S_MAX, 1.0)
-        elif upstream.cost is not None:
-            parts["cost"] = 1.0 - upstream.cost
+        parts["locality"] = _locality(needs.region, upstream.region)
+        if needs.cost_tolerance <= TOLERANT_ABOVE:
+            parts["cost"] = _cheapness(upstream.cost)
+        elif node.tokens_per_s is None:
+            parts["cost"] = UNKNOWN_COST
+        else:
+            parts["cost"] = min(node.tokens_per_s / TOKENS_PER_S_MAX, 1.0)
         for policy in self._policies:
             verdict = policy(upstream, asked)
             name = getattr(policy, "__name__", "policy")
@@ -182,3 +193,13 @@ class Formula:
 def all_are_unhealthy(candidates: Sequence[Upstream]) -> bool:
     """Then being so refuses none of them: they are still tried when nothing else is left."""
     return all(upstream.node.health is NodeHealth.UNHEALTHY for upstream in candidates)
+
+
+def _locality(wanted: str | None, there: str | None) -> float:
+    if wanted is None or there is None:
+        return 0.65
+    return 0.8 if there == wanted else 0.5
+
+
+def _cheapness(cost: float | None) -> float:
+    return UNKNOWN_COST if cost is None else 1.0 - cost

@@ -47,14 +47,15 @@ class LeastLatency(Forgetful):
 
 def _costs(candidates: Candidates, medians: Sequence[float | None], now: float) -> list[float]:
     """Seconds that each is expected to take."""
-    unknown = max((p50 for p50 in medians if p50 is not None), default=UNKNOWN_S)
+    unknown = max([p50 for p50 in medians if p50 is not None], default=UNKNOWN_S)
     faded = now - FRESH_S
     costs = []
     for upstream, p50 in zip(candidates, medians, strict=True):
         node = upstream.node
         seconds = unknown if p50 is None else p50
-        if 0.0 < node.answered_at < faded:
-            seconds *= FRESH_S / (now - node.answered_at)
+        answered_at = node.answered_at
+        if answered_at < faded and answered_at:
+            seconds *= FRESH_S / (now - answered_at)
         cost = seconds * (1.0 + node.in_flight / upstream.weight)
         costs.append(cost * (1 + node.failures) if node.failures else cost)
     return costs

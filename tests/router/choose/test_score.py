@@ -144,6 +144,22 @@ def test_without_any_weight_all_parts_count_alike() -> None:
     assert scores(US_WEST, by=by) == [1.0282]
 
 
+def test_a_new_record_of_an_upstream_counts_at_once() -> None:
+    by, asked = make(), asking(region="eu")
+    moved = engine("a", p50_ms=100, region="eu")
+    other = engine("b", p50_ms=90, region="eu", in_flight=9)
+    assert picks(by, (moved, other), 1, asked) == "a"
+    assert picks(by, (engine("a", p50_ms=100, region="us"), other), 1, asked) == "b"
+    assert picks(by, (moved, other), 1, asking(region="us")) == "a", "both are elsewhere"
+
+
+def test_what_it_keeps_is_bounded_however_many_regions_are_named() -> None:
+    by = make()
+    for number in range(1_000):
+        picks(by, EMBED, 1, asking(region=f"region-{number}"))
+    assert len(by._formula._kept) <= 64
+
+
 # --- refusals
 
 
