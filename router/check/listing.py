@@ -40,9 +40,9 @@ class Listing:
         """Whether the file says all: a static_file is read by the daemon alone."""
         return self._config.static_file is None
 
-    def closest(self, name: str) -> str | None:
-        """What was meant by a name that nobody will list."""
-        return self._known.closest(name)
+    def closest(self, name: str, but: str | None = None) -> str | None:
+        """What was meant by a name that nobody will list; never `but`, whose entry names it."""
+        return self._known.closest(name, but)
 
     def resting(self, name: str) -> list[str]:
         """Providers that have it in their models and are not active."""
@@ -58,8 +58,11 @@ class Listing:
         return [key for key in found if key not in asked(self._config)] or found
 
     def pattern(self, name: str) -> int | None:
-        """The first pattern that matches a name."""
-        return next((at for at, one in enumerate(self._matchers) if one.matches(name)), None)
+        """The first pattern that matches a name, if its provider is active."""
+        at = next((at for at, one in enumerate(self._matchers) if one.matches(name)), None)
+        if at is None or self._config.patterns[at].provider not in active(self._config):
+            return None
+        return at
 
 
 def promises(config: Config) -> Iterator[tuple[str, Path]]:

@@ -51,7 +51,7 @@ class Mention(Struct, frozen=True, kw_only=True):
             case Kind.DEFAULT:
                 return "A name that resolves to nothing is answered with 503."
             case Kind.TARGET | Kind.ALIAS | Kind.MEMBER if alone:
-                return f"Every request for {self.owner} is answered with 503."
+                return f"Every request for {self.owner} falls back, or is answered with 503."
             case Kind.TARGET | Kind.MEMBER:
                 return "Its share of the requests would always go to the others."
             case Kind.LEVEL | Kind.WEIGHT:

@@ -44,10 +44,10 @@ class Known:
         for name in names:
             self._by_numbers.setdefault(_numbers(name), []).append(name)
 
-    def closest(self, name: str) -> str | None:
-        """The name that was meant by one that does not exist, if one is much like it."""
+    def closest(self, name: str, but: str | None = None) -> str | None:
+        """The name that was meant by one that does not exist, if one (`but` this) is much like."""
         found = self._by_numbers.get(_numbers(name), [])[:ALIKE_MAX]
-        candidates = [one for one in found if one != name]
+        candidates = [one for one in found if one not in {name, but}]
         for one in candidates:
             if mistyped(name, one):
                 return one

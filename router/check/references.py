@@ -8,7 +8,7 @@ from common.config import Problem
 from common.positions import Path
 from router.check import near, words
 from router.check.file import File
-from router.check.listing import ACTIVE
+from router.check.listing import ACTIVE, VIRTUAL
 from router.check.mentions import Kind, Mention, mentions
 
 
@@ -36,7 +36,8 @@ def _unlisted(file: File, name: str, places: list[Mention]) -> Problem:
     """One fault for one missing model, however often it is named."""
     first, *others = places
     alone = all(one not in file.listing for one in first.beside)
-    cause, fix = _cause(file, name)
+    owner = first.path[1] if first.path[0] in VIRTUAL else None
+    cause, fix = _cause(file, name, str(owner))
     effect = [cause, first.effect(alone)]
     if others:
         named = [f"{_what(one)} (line {file.line(one.path)})" for one in others]
@@ -66,7 +67,7 @@ def _what(mention: Mention) -> str:
             return mention.owner
 
 
-def _cause(file: File, name: str) -> tuple[str, str]:
+def _cause(file: File, name: str, owner: str) -> tuple[str, str]:
     """Who could have listed it and does not, and the one line that settles it."""
     if resting := file.listing.resting(name):
         key = resting[0]
@@ -75,7 +76,7 @@ def _cause(file: File, name: str) -> tuple[str, str]:
             f'{file.table("providers", key)} lists it, but its status is "{status}".',
             f'set  status = "{ACTIVE}"  under {words.table("providers", key)}',
         )
-    if meant := file.listing.closest(name):
+    if meant := file.listing.closest(name, owner):
         line = file.line(file.listing.places[meant])
         return f'"{meant}" (line {line}) is much like it.', f'did you mean "{meant}"?'
     models = f"models = {words.array([name])}"
