@@ -1,7 +1,7 @@
 """`creche`, the operator's command: what is broken, who feels it, what next.
 
 One module per verb, each with HELP, MORE, `arguments(parser)` and `run(args, place, out)`; a verb
-with verbs of its own has VERBS in the place of the last two.
+with verbs of its own has VERBS, the names of their modules, in the place of the last two.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -88,7 +90,7 @@ def said(message: str) -> list[str]:
     if wrong := _CHOICE.fullmatch(message):
         what, given, listed = wrong.groups()
         choices = [one.strip("'") for one in listed.split(", ")]
-        lines = [f'"{given}" is no {"verb" if _VERBS.fullmatch(what) else what}']
+        lines = [f'"{given}" is no {"verb" if _VERBS.fullmatch(what) else what.lower()}']
         near = difflib.get_close_matches(given, choices, n=1)
         lines += [f"did you mean  {near[0]}?"] if near else []
         return [*lines, f"one of:  {'  '.join(choices)}"]
@@ -101,7 +103,8 @@ def said(message: str) -> list[str]:
     return [f"{wanted} is wanted" if wanted != message else message]
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """`words`: what will be parsed, so that only the modules are read that they can mean."""
     top = _Parser(
         prog="creche",
         description="The operator's command for a Creche fleet.",
@@ -110,16 +113,21 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"creche {VERSION}")
     _common(top, None)
-    _verbs(top, VERBS, "VERB")
+    _verbs(top, VERBS, "VERB", words)
     return top
 
 
-def _verbs(above: argparse.ArgumentParser, verbs: dict[str, ModuleType], metavar: str) -> None:
-    found = above.add_subparsers(
+def _verbs(
+    above: argparse.ArgumentParser,
+    verbs: Mapping[str, ModuleType],
+    metavar: str,
+    words: Sequence[str] | None,
+) -> None:
+    group = above.add_subparsers(
         dest="verb", metavar=metavar, required=True, title="verbs", parser_class=_Verb
     )
     for name, module in verbs.items():
-        verb = found.add_parser(
+        verb = group.add_parser(
             name,
             help=module.HELP,
             description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
@@ -128,10 +136,11 @@ def _verbs(above: argparse.ArgumentParser, verbs: dict[str, ModuleType], metavar
         )
         # Suppressed where absent, so that `creche --url X status` is not undone here.
         _common(verb, argparse.SUPPRESS)
-        own: dict[str, ModuleType] | None = getattr(module, "VERBS", None)
-        if own:
-            _verbs(verb, own, "|".join(own))
-        else:
+        own: Mapping[str, str] | None = getattr(module, "VERBS", None)
+        if own and (words is None or name in words):
+            modules = {each: import_module(path) for each, path in own.items()}
+            _verbs(verb, modules, "|".join(own), words)
+        elif not own:
             module.arguments(verb)
             verb.set_defaults(run=module.run)
 
@@ -150,7 +159,7 @@ def _common(one: argparse.ArgumentParser, default: str | None) -> None:
 
 
 def main() -> NoReturn:
-    args = parser().parse_args()
+    args = parser(sys.argv[1:]).parse_args()
     out = output(args.json)
     try:
         code = _run(args, out)

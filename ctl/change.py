@@ -7,10 +7,13 @@ import argparse
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from common.config import has_errors, report
+from common.redact import hide_shapes
+from common.wire.router import ReloadAnswer
 from ctl import files, kinds
 from ctl.admin import RefusedReload, file_of, order, refused, told
 from ctl.config.check import problem_json
@@ -76,20 +79,30 @@ async def run(
     changed = after != file.text and not args.dry_run
     if changed:
         files.replace(file.path, file.text, after)
-    if out.json:
-        out.value(
-            {
-                "file": str(file.path),
-                "changed": changed,
-                "diff": "\n".join(difference(file.text, after, str(file.path))),
-                "problems": [problem_json(one) for one in problems],
-            }
-        )
-    else:
+    if not out.json:
         out.lines(_said(file, after, args, out))
         warnings = [str(one) for one in problems]
         out.lines([line for text in warnings for line in ("", *text.splitlines())])
-    return await _reload(args, place, out) if args.reload and not args.dry_run else Exit.WELL
+    answer: ReloadAnswer | RefusedReload | None = None
+    if args.reload and not args.dry_run:
+        try:
+            answer = await order(place, "reload")
+        except RefusedReload as end:
+            answer = end
+    if out.json:
+        found: dict[str, Any] = {
+            "file": str(file.path),
+            "changed": changed,
+            "diff": "\n".join(difference(file.text, after, str(file.path))),
+            "problems": [problem_json(one) for one in problems],
+        }
+        if answer is not None:
+            found["reload"] = answer.refusal if isinstance(answer, RefusedReload) else answer
+        out.value(found)
+        return Exit.PROBLEMS if isinstance(answer, RefusedReload) else Exit.WELL
+    if answer is None:
+        return Exit.WELL
+    return refused(answer, out) if isinstance(answer, RefusedReload) else told(answer, out)
 
 
 def _said(file: Editable, after: str, args: argparse.Namespace, out: Output) -> list[str]:
@@ -102,18 +115,11 @@ def _said(file: Editable, after: str, args: argparse.Namespace, out: Output) -> 
     return [*shown, "", f"{out.paint.mark('✓')} written{then}"]
 
 
-async def _reload(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    try:
-        return told(await order(place, "reload"), out)
-    except RefusedReload as end:
-        return refused(end, out)
-
-
 def difference(before: str, after: str, name: str, paint: Paint = PLAIN) -> list[str]:
-    """What changed, with two lines around it."""
+    """What changed, with two lines around it, without what looks like a secret."""
     found = difflib.unified_diff(
         before.splitlines(), after.splitlines(), name, name, n=2, lineterm=""
     )
     colours = {"+": "green", "-": "red", "@": "dim"}
-    lines = [paint(line, *([colours[line[0]]] if line[0] in colours else [])) for line in found]
-    return lines[2:]  # the name is said elsewhere, twice here
+    lines = [hide_shapes(line) for line in found][2:]  # the name is said elsewhere, twice here
+    return [paint(line, *([colours[line[0]]] if line[0] in colours else [])) for line in lines]

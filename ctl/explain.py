@@ -51,7 +51,6 @@ class Candidate(Struct, frozen=True, kw_only=True):
     why: str = ""
     parts: dict[str, float] | None = None
     score: float | None = None
-    tier: str = ""
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -99,6 +98,13 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
     if args.model is None and args.body is None:
         raise CtlError(
             "a model is wanted", "", "creche explain --model NAME   or  --body FILE", Exit.USAGE
+        )
+    if args.body is not None and (args.model is not None or args.stream):
+        raise CtlError(
+            "a body says its model and its stream itself",
+            "",
+            "--body FILE  without --model and --stream",
+            Exit.USAGE,
         )
     query = {"path": args.path}
     query |= {"model": args.model} if args.model is not None else {}
@@ -212,8 +218,6 @@ def _said(candidate: Candidate) -> str:
         parts.append(" ".join(f"{name} {_number(v)}" for name, v in candidate.parts.items()))
     if candidate.why:
         parts.append(candidate.why)
-    if candidate.tier in ("resting", "suspect", "out"):
-        parts.append(candidate.tier)
     return "   ".join(parts)
 
 

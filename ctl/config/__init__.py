@@ -1,7 +1,5 @@
 """`creche config …`: check, change and reload configuration, and go back."""
 
-from ctl.config import check, import_, reload, rollback, set_, show, unset, versions
-
 HELP = "check, change and reload configuration, and go back"
 MORE = """\
 Examples:
@@ -10,13 +8,14 @@ Examples:
   creche config rollback
   creche config import litellm config.yaml -o router.toml
 """
+#: Modules by name: each is read when it is wanted, for the checks of three daemons are many.
 VERBS = {
-    "check": check,
-    "show": show,
-    "set": set_,
-    "unset": unset,
-    "reload": reload,
-    "versions": versions,
-    "rollback": rollback,
-    "import": import_,
+    "check": "ctl.config.check",
+    "show": "ctl.config.show",
+    "set": "ctl.config.set_",
+    "unset": "ctl.config.unset",
+    "reload": "ctl.config.reload",
+    "versions": "ctl.config.versions",
+    "rollback": "ctl.config.rollback",
+    "import": "ctl.config.import_",
 }

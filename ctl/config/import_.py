@@ -31,7 +31,7 @@ CONVERTERS = {"litellm": litellm.convert, "providers": providers.convert}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="litellm|providers", choices=list(CONVERTERS))
+    parser.add_argument("source", metavar="SOURCE", choices=list(CONVERTERS))
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path)
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="default: standard output")
     parser.add_argument("--force", action="store_true", help="replace OUT")
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
                 "toml": text,
                 "file": args.output and str(args.output),
                 "not_carried": [{"path": one.path, "why": one.why} for one in draft.lost],
+                "notes": draft.notes,
                 "problems": [problem_json(one) for one in problems],
             }
         )

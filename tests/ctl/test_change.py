@@ -161,6 +161,30 @@ async def test_reload_is_asked_for_afterwards(file: Path, router: StandIn, capsy
     assert "undone after 30 s" in ran.out
 
 
+async def test_as_json_a_change_and_its_reload_are_one_value(
+    file: Path, router: StandIn, capsys: Capture
+) -> None:
+    words = ("config", "set", "--file", str(file), "strategy", "score", "--reload", "--json")
+    router.answers["/admin/reload"] = (200, RELOADED)
+    ran = await creche(capsys, *words, url=router.url)
+    assert (ran.code, ran.json["changed"], ran.json["reload"]["version"]) == (0, True, 4)
+    assert '+strategy = "score"' in ran.json["diff"]
+    refusal = {"error": "refused", "problems": [], "report": "why"}
+    router.answers["/admin/reload"] = (400, refusal)
+    again = await creche(capsys, *words, url=router.url)
+    assert (again.code, again.json["changed"], again.json["reload"]) == (1, False, refusal)
+
+
+async def test_what_looks_like_a_secret_is_not_shown(file: Path, capsys: Capture) -> None:
+    key = "sk-proj-0123456789abcdef"
+    words = ("config", "set", "--file", str(file), "providers.openai.api_key_env", key)
+    ran = await creche(capsys, *words)
+    assert ran.code == 1
+    assert "api_key_env" in ran.out
+    assert key not in ran.out
+    assert content(file) == FILE
+
+
 async def test_the_file_is_the_one_that_the_router_here_runs_with(
     file: Path, router: StandIn, capsys: Capture
 ) -> None:

@@ -48,7 +48,6 @@ CODE: dict[str, Any] = {
                     **candidate("openai", "later", ""),
                     "score": 0.934,
                     "parts": {"health": 2.0, "latency": 0.991},
-                    "tier": "resting",
                 }
             ],
         },
@@ -70,7 +69,7 @@ def test_it_reads_as_a_story_of_one_request() -> None:
         "              gpu-03    2 of 14 blocks cached   1 in flight",
         "              gpu-05   refused: breaker open, trial in 12 s",
         "  fallback  gpt-4o-mini at openai:",
-        "              openai   score 0.93   health 2 latency 0.99   resting",
+        "              openai   score 0.93   health 2 latency 0.99",
         "  choose    llama-3.3-70b: nobody has it",
     ]
 
@@ -127,6 +126,7 @@ async def test_where_nobody_would_serve_it_the_status_is_1(
         (("--model", "m", "--header", "nonsense"), "--header 'nonsense' is no header"),
         (("--model", "m", "--header", "a: b\r\nc: d"), "--header 'a: b"),
         (("--model", "m", "--header", "Authorization: Bearer x"), "--header Authorization cannot"),
+        (("--model", "m", "--body", "x"), "a body says its model"),
         (("--body", "/not/there"), "cannot read /not/there"),
     ],
 )
