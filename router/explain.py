@@ -107,13 +107,14 @@ def _stated(needs: Needs) -> dict[str, str | float]:
 def _target(
     brain: Brain, plan: Plan, target: Target, chosen: Upstream | None, now: float
 ) -> TargetExplained:
+    current, plan.target = plan.target, target  # strategies ask for the models of the target
     pool = brain.pool(target, plan.capability, now)
     group = brain.group(plan, pool, now)
     strategy = brain.strategy(target)
     numbers = strategy.explain(group, plan) if group else {}
     scores = strategy.scored(group, plan) if group and isinstance(strategy, Score) else {}
-    winner = chosen if target is plan.target else None
-    return TargetExplained(
+    winner = chosen if target is current else None
+    explained = TargetExplained(
         model=target.name or (target.models[0] if target.models else None),
         provider=target.provider,
         fallback=target.fallback,
@@ -122,7 +123,7 @@ def _target(
             _candidate(
                 one,
                 one is winner,
-                one in group and target is plan.target,
+                one in group and target is current,
                 numbers.get(one.name, ""),
                 scores.get(one.name),
                 plan,
@@ -131,6 +132,8 @@ def _target(
             for one in (*pool.fit, *pool.suspect)
         ],
     )
+    plan.target = current
+    return explained
 
 
 def _candidate(
