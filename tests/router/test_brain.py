@@ -481,7 +481,7 @@ def test_affinity_outranks_the_cache_type() -> None:
 
 
 def test_states_of_models_that_are_gone_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.brain.NAMES_MAX", 10)
+    monkeypatch.setattr("router.brain.STATES_MAX", 10)
     found = brain()
     for at in range(50):
         found.apply({"a@h": service("a@h", f"m{at}")})

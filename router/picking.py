@@ -1,0 +1,176 @@
+"""Which upstream of a target has a request: who may serve it, then the strategy. Pure.
+
+    pool ─ best tier ─ needs, limits ─▶ group of equals ─ preferences ─ strategy ─▶ upstream
+
+Nothing is taken here but what limits grant: the Plan counts the attempt.
+"""
+
+from router import affinity, choose, needs, prefer
+from router.choose.asked import Policy, Strategy
+from router.choose.direct import Direct
+from router.choose.priority import Priority
+from router.choose.score import Score
+from router.config import Config
+from router.envelope import Envelope
+from router.known import Dice, Known
+from router.limits import Limiter
+from router.named import Limits
+from router.names.target import Target
+from router.nodes import Node
+from router.plan import Plan
+from router.table import Pool, Tiers, Upstreams
+from router.upstream import Upstream
+
+#: Strategies that say themselves where a request belongs: no key of its own moves it.
+_UNSWAYED = (Priority, Score, Direct)
+
+
+class Picking(Known):
+    """The Brain's part that chooses."""
+
+    def __init__(self, config: Config, dice: Dice) -> None:
+        Known.__init__(self, config, dice)
+        self._strategies: dict[str, Strategy] = {}
+        #: Of [models] entries, by name.
+        self._limiters: dict[str, Limiter] = {}
+        self._made_from: object = None
+
+    def _prefer(self, config: Config, policies: tuple[Policy, ...]) -> None:
+        """What a configuration says of choosing. `policies` are an operator's."""
+        self._needs = needs.default(config.needs)
+        self._needs_little = needs.trivial(self._needs)
+        self._load_factor = config.affinity.load_factor
+        self._take_strategies(config, policies)
+
+    # --- one of a target's ------------------------------------------------------------------------
+
+    def pick(self, plan: Plan, target: Target, now: float) -> Upstream | None:
+        """The upstream of `target` that `plan` should ask now. None: there is none."""
+        if target.limited and not self._within_limits(plan, target, now):
+            return None
+        pool = self.pool(target, plan.capability, now)
+        group = self.group(plan, pool, now)
+        if len(group) > 1 or (group and self._refuses):
+            return self.choose(plan, target, pool, group)
+        return group[0] if group else None
+
+    def group(self, plan: Plan, pool: Pool, now: float) -> Upstreams:
+        """The equals among which `plan` chooses: the best tier's, as far as they were not asked."""
+        tiers = (pool.panic or pool.tiers) if plan.last_resort else pool.first
+        if pool.picky or plan.needs is not self._needs or not self._needs_little:
+            tiers = self._allowed(plan, tiers, now)
+        if not tiers:
+            return ()
+        return _untried(tiers, plan.tried) if plan.tried else tiers[0]
+
+    def choose(self, plan: Plan, target: Target, pool: Pool, group: Upstreams) -> Upstream | None:
+        """One of several that may all be asked. None: the strategy refuses them all."""
+        if target.prefer_warm_s and not plan.attempts:
+            group = prefer.warm(group, plan.now, target.prefer_warm_s)
+        strategy = self.strategy(target)
+        if plan.needs is not self._needs and not isinstance(strategy, Score):
+            group = prefer.nearer(group, plan.needs)
+        if plan.key is not None and not isinstance(strategy, _UNSWAYED):
+            return affinity.choose(group, plan.key, self._load_factor)
+        if pool.cache_types:
+            group = self._by_cache_type(group, plan.envelope)
+        return strategy.choose(group, plan)
+
+    def took(self, plan: Plan, upstream: Upstream) -> None:
+        """For strategies that learn from what they chose."""
+        if plan.target is not None:
+            strategy = self.strategy(plan.target)
+            if strategy.learns:
+                strategy.took(upstream, plan)
+
+    def _allowed(self, plan: Plan, tiers: Tiers, now: float) -> Tiers:
+        """Without those that may not serve this request; why not is kept."""
+        kept = []
+        refusals = plan.refusals or {}
+        for tier in tiers:
+            allowed = []
+            for upstream in tier:
+                why = needs.refusal(upstream, plan.needs, now)
+                limiter = upstream.limiter
+                if why is None and limiter is not None:
+                    tokens = plan.envelope.prompt().tokens
+                    why = limiter.refusal(tokens, now)
+                    if why is not None:
+                        plan.over = limiter.decide(tokens, now)
+                if why is None:
+                    allowed.append(upstream)
+                else:
+                    refusals[upstream.name] = why
+            if allowed:
+                kept.append(tuple(allowed))
+        plan.refusals = refusals or None
+        return tuple(kept)
+
+    def _by_cache_type(self, group: Upstreams, envelope: Envelope) -> Upstreams:
+        """Long texts prefer a static cache, short ones a paged one; nobody is left without."""
+        large = envelope.text_bytes() > self.config.static_cache_above_bytes
+        wanted = "static" if large else "paged"
+        return tuple(u for u in group if u.cache_type == wanted) or group
+
+    # --- strategies -------------------------------------------------------------------------------
+
+    def _take_strategies(self, config: Config, policies: tuple[Policy, ...]) -> None:
+        """The router's and those that entries name. What one has learnt is kept for as long as
+        what it was made from stays the same."""
+        named = [one.strategy for one in config.models.values()]
+        named += [one.strategy for one in config.capabilities.values()]
+        names = {choose.plain(one) for one in named if one is not None}
+        names.add(choose.plain(config.strategy))
+        made_from = (config.prefix, config.score, config.affinity, policies)
+        kept = self._strategies if made_from == self._made_from else {}
+        self._made_from = made_from
+        self._strategies = {
+            name: kept.get(name) or choose.make(name, config, policies)
+            for name in names & choose.MAKERS.keys()
+        }
+        self._strategy = self._strategies[choose.plain(config.strategy)]
+        self.learns = any(one.learns for one in self._strategies.values())
+        self._refuses = "score" in self._strategies
+        self._paces_nodes = "usage_based" in self._strategies
+
+    def strategy(self, target: Target) -> Strategy:
+        if target.strategy is None:
+            return self._strategy
+        return self._strategies[choose.plain(target.strategy)]
+
+    def strategy_name(self, target: Target) -> str:
+        return choose.plain(target.strategy or self.config.strategy)
+
+    # --- limits -----------------------------------------------------------------------------------
+
+    def _within_limits(self, plan: Plan, target: Target, now: float) -> bool:
+        """Whether the entries on the way to `target` let the request pass, once for all its tries.
+
+        What one of them granted before another refused is given back as if never used.
+        """
+        if plan.holds(target):
+            return True
+        tokens = plan.envelope.prompt().tokens
+        limiters = [self._limiter(name, limits) for name, limits in target.limited]
+        refused = [one.decide(tokens, now) for one in limiters if not one.allows(tokens, now)]
+        if refused:
+            plan.over = tuple(decision for found in refused for decision in found)
+            return False
+        if not plan.imagined:
+            plan.hold(target, [one.take(tokens, now) for one in limiters])
+        return True
+
+    def _limiter(self, name: str, limits: Limits) -> Limiter:
+        found = self._limiters.get(name)
+        if found is None:
+            found = self._limiters[name] = Limiter(limits)
+        return found
+
+
+def _untried(tiers: tuple[Upstreams, ...], tried: tuple[Node, ...]) -> Upstreams:
+    """The best tier's candidates that were not asked; all of the best tier when all were."""
+    for tier in tiers:
+        left = tuple(upstream for upstream in tier if upstream.node not in tried)
+        if left:
+            return left
+    return tiers[0]
