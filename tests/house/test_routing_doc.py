@@ -16,11 +16,13 @@ import pytest
 from router import choose
 from router.choose.asked import Strategy
 from router.config import Config
-from router.named import UpstreamStrategy
+from router.named import Levels, Model, ModelStrategy, UpstreamStrategy, WeightWhen
+from router.names.choosing import make as make_choosing
 from router.needs import Needs
 from router.nodes import NodeHealth
 from router.upstream import Upstream
 from tests.router.choose.asking import Request, engine, says
+from tests.router.names.asking import Asked
 
 PAGE = Path(__file__).parents[2] / "docs" / "routing.md"
 CHOSEN = "◀ chosen"
@@ -166,3 +168,60 @@ def test_every_name_that_a_configuration_may_give_is_on_the_page() -> None:
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
     for alias, name in choose.ALIASES.items():
         assert re.search(rf"`{alias}`[^.]*? (is|are) `{name}`", text), alias
+
+
+# --- strategies that choose the model -------------------------------------------------------------
+
+ENTRIES = Config(
+    models={
+        "complexity_based": Model(levels=Levels(low="low", medium="medium", high="high")),
+        "context_based": Model(
+            levels=Levels(standard="standard", complex="complex", large="large")
+        ),
+        "quality_based": Model(levels=Levels(standard="standard", high="high")),
+        "adaptive_weighted": Model(
+            targets={"own": 9, "cloud": 1},
+            weights=(
+                WeightWhen(when="local_saturated", targets={"own": 1, "cloud": 3}),
+                WeightWhen(when="batch", targets={"cloud": 1}),
+            ),
+        ),
+    }
+).models
+
+
+def model_rows() -> Iterator[tuple[str, str, str, str]]:
+    section, inside = "", False
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("## "):
+            section, inside = line[3:], False
+        elif line == "| request | model | because |":
+            inside = True
+        elif inside and line.startswith("| "):
+            request, model, because = cells(line)
+            yield section, request, model, because
+
+
+MODEL_ROWS = list(model_rows())
+
+
+def test_every_strategy_that_chooses_a_model_has_worked_requests() -> None:
+    assert {section for section, *_ in MODEL_ROWS} == set(get_args(ModelStrategy))
+
+
+@pytest.mark.parametrize(("strategy", "request_", "model", "because"), MODEL_ROWS)
+def test_a_worked_request_gets_its_model(
+    strategy: str, request_: str, model: str, because: str
+) -> None:
+    entry = ENTRIES[strategy]
+    brought = dict(part.split(" ", 1) for part in request_.split(", "))
+    dice = float(brought.pop("dice", 0))
+    asked: dict[str, Any] = {}
+    if tier := brought.pop("tier", None):
+        asked["headers"] = {"x-quality-tier": tier}
+    if busy := brought.pop("saturation", None):
+        asked["busy"] = float(busy)
+    asked |= {name: int(value) for name, value in brought.items()}
+    choosing = make_choosing(strategy, entry.targets, entry.levels, entry.weights)
+    choice = choosing.order(Asked("m", **asked), lambda: dice)
+    assert (choice.models[0], choice.why) == (model, because)
