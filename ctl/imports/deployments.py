@@ -10,7 +10,16 @@ from typing import Any
 from msgspec import Struct, field
 
 from ctl.imports.draft import Draft, escaped, words
-from ctl.imports.endpoints import FOREIGN, KNOWN, PLACEHOLDERS, Known, clean_url, name_of, split
+from ctl.imports.endpoints import (
+    FOREIGN,
+    KNOWN,
+    PLACEHOLDERS,
+    Known,
+    clean_url,
+    is_variable,
+    name_of,
+    split,
+)
 from ctl.imports.table import Table
 
 ENVIRON = "os.environ/"
@@ -102,6 +111,9 @@ class Deployments:
             )
             return None
         prefix, backend = split(model, params.text("custom_llm_provider"))
+        if not backend.strip():
+            self._draft.lose(params.path, "its model has no name at its provider")
+            return None
         if prefix in FOREIGN:
             self._draft.lose(
                 row.path,
@@ -155,6 +167,10 @@ class Deployments:
             self._draft.lose(params.path, "it has no api_base, and none is known for it")
             return ""
         url, secret = clean_url(url)
+        if not url:
+            self._draft.lose(
+                params.at(key), "it is no address that begins with http:// or https://"
+            )
         if secret:
             self._draft.lose(params.at(key), "what stood in the URL beside its address is left out")
         return url
@@ -166,8 +182,8 @@ class Deployments:
             default = known.key_env if base_url == known.base_url else ""
             self.variables |= {default} if default else set()
             return default, ""
-        if said.startswith(ENVIRON) or said.startswith("${"):
-            variable = said.removeprefix(ENVIRON).strip("${}")
+        variable = said.removeprefix(ENVIRON).strip("${}")
+        if said.startswith((ENVIRON, "${")) and is_variable(variable):
             self.variables.add(variable)
             return variable, ""
         if said.strip().lower() in PLACEHOLDERS:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from common.redact import HIDDEN, hide_shapes
 from ctl.edit import key_text, value_text
 
 #: Tables that hold others by name, in the order in which they are written.
@@ -14,6 +15,8 @@ LISTS = ("patterns", "rules")
 #: The router's port, and the one that LiteLLM and what was built on it have.
 PORT = ":8000"
 LISTEN_THERE = "127.0.0.1:4000"
+#: Prefixes that only keys have, then a long run with a digit in it.
+_KEY = re.compile(r"\b(?:sk|pk|rk|gsk|hf|ghp|xai|nvapi|AIza|AKIA)[-_]?(?=[\w-]*\d)[\w-]{16,}")
 _FIRST = re.compile(r"([^.\[ ]*)(?:\[(\d+)\])?")
 
 
@@ -60,6 +63,25 @@ class Draft:
                 self.top = {"listen": LISTEN_THERE, **self.top}
                 self.note(f"{url} has the router's default port: it listens on {LISTEN_THERE}")
                 return
+
+    def scrub(self) -> None:
+        """Whatever looks like a secret, wherever it stood."""
+        for kind in (*NAMED, *LISTS, "tables", "top"):
+            held = getattr(self, kind)
+            setattr(self, kind, self._scrubbed(held, kind))
+
+    def _scrubbed(self, value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return {
+                str(self._scrubbed(key, path)): self._scrubbed(one, f"{path}.{key}")
+                for key, one in value.items()
+            }
+        if isinstance(value, list):
+            return [self._scrubbed(one, path) for one in value]
+        if isinstance(value, str) and is_secret(value):
+            self.lose(path, "what stood there looks like a key: it is left out")
+            return HIDDEN
+        return value
 
     def in_order(self, *tops: Iterable[str]) -> None:
         """What was lost in the order of the files: by their first keys, and items of a list."""
@@ -128,7 +150,7 @@ def _value(value: Any) -> str:
 
 def _plain(text: str) -> str:
     """On one line, for a comment and a terminal."""
-    text = " ".join(text.split())
+    text = _KEY.sub(HIDDEN, hide_shapes(" ".join(text.split())))
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -139,6 +161,10 @@ def words(text: str) -> frozenset[str]:
 def escaped(text: str) -> str:
     """For a pattern that is read by people, too: only what means something there."""
     return re.sub(r"([.+*?()\[\]{}|^$\\])", r"\\\1", text)
+
+
+def is_secret(text: str) -> bool:
+    return hide_shapes(text) != text or _KEY.search(text) is not None
 
 
 def slug(text: str) -> str:

@@ -1,9 +1,11 @@
 """What LiteLLM's model prefixes stand for: who speaks there, where, and under which key. Pure."""
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
+from common import address
 from ctl.imports.draft import slug, words
 
 
@@ -66,6 +68,11 @@ PLACEHOLDERS = frozenset(
 )
 
 
+def is_variable(name: str) -> bool:
+    """Whether an environment variable can be called so: else it is more likely the key itself."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None and not name.startswith("sk_")
+
+
 def split(model: str, provider: str | None) -> tuple[str, str]:
     """LiteLLM's `openai/gpt-4o` as (`openai`, `gpt-4o`); a bare name by what it begins with."""
     if provider:
@@ -85,13 +92,18 @@ def split(model: str, provider: str | None) -> tuple[str, str]:
 
 
 def clean_url(url: str) -> tuple[str, bool]:
-    """Without credentials, query and a route at its end; whether something secret was taken out."""
+    """Without credentials, query and a route at its end; whether something secret was taken out.
+
+    Empty: it is no address.
+    """
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return url, False
+        return "", False
+    if parts.scheme not in {"http", "https"} or not address.is_host(host):
+        return "", False
     host = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/")
     for route in ("/chat/completions", "/completions", "/embeddings", "/messages"):

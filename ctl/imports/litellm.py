@@ -60,6 +60,7 @@ def convert(files: list[Yaml]) -> Draft:
     top.take("environment_variables", "credential_list")
     top.rest(WHY)
     draft.settle_listen()
+    draft.scrub()
     draft.in_order(top)
     return draft
 
@@ -190,7 +191,7 @@ def _wildcards(wildcards: list[tuple[str, str, str]], draft: Draft) -> None:
 
 def _aliases(router: "settings.Both", draft: Draft, known: Callable[[str], bool]) -> None:
     table = router.table("model_group_alias")
-    for alias in table:
+    for alias in filter(str.strip, table):
         value = table.raw(alias)
         if isinstance(value, dict):
             if value.get("hidden"):
@@ -226,8 +227,8 @@ def _links(router: "settings.Both", draft: Draft) -> list[tuple[str, str, list[L
     """`fallbacks` as they are written: a list of tables, or one table."""
     found = []
     for _, table in router.pieces("fallbacks"):
-        for owner in table:
-            links = []
+        for owner in filter(str.strip, table):
+            links: list[Link] = []
             for at, one in table.items(owner):
                 if isinstance(one, str):
                     links.append((at, one))

@@ -237,7 +237,7 @@ class Mappings:
     def chains(self, chains: Chains) -> None:
         for top in self._tops:
             above = top.table("fallback_chains")
-            for owner in above:
+            for owner in filter(str.strip, above):
                 if isinstance(above.peek(owner), dict):
                     table = above.table(owner)
                     named = table.names("chain")

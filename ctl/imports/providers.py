@@ -12,11 +12,13 @@ Whoever has which key tells the files apart; they may be one. In the older backe
 be a provider: here it is a model, so such ones are told and left out.
 """
 
+import math
+
 from ctl.errors import CtlError
 from ctl.imports import mappings, routing
 from ctl.imports.chains import Chains
 from ctl.imports.draft import Draft, slug, words
-from ctl.imports.endpoints import clean_url
+from ctl.imports.endpoints import clean_url, is_variable
 from ctl.imports.limits import Limits
 from ctl.imports.reading import Yaml
 from ctl.imports.table import Table
@@ -40,6 +42,8 @@ WHY = {
     "timeout_seconds": "timeouts are the router's ([timeouts]) or a model's",
     "headers": "no header of a provider but its key is set",
 }
+#: Where a template without an address points: nobody listens there.
+NOWHERE = "http://127.0.0.1:1"
 #: What stands at the top of either file for people or for other programs.
 TOP_QUIET = ("metadata", "notes", "version", "schema_version", "changelog")
 
@@ -86,6 +90,7 @@ def convert(files: list[Yaml]) -> Draft:
     for top in tops:
         top.rest(quiet=TOP_QUIET)
     draft.settle_listen()
+    draft.scrub()
     draft.in_order(*tops)
     return draft
 
@@ -119,12 +124,12 @@ def _provider(name: str, table: Table, draft: Draft, known: Known, limits: Limit
     if status not in STATUSES:
         draft.lose(table.at("status"), f'"{status}" is no status; it became disabled')
         status = "disabled"
-    provider: dict[str, object] = {"type": kind, "base_url": url or "http://127.0.0.1:1"}
     if url is None:
         draft.lose(table.at("base_url"), "there is none: the provider is a template")
-        status = "template"
     else:
-        provider["base_url"] = _url(url, status, table, draft)
+        url = _url(url, table, draft)
+    provider: dict[str, object] = {"type": kind, "base_url": url or NOWHERE}
+    status = status if url else "template"
     if status != "active":
         provider["status"] = status
     models, context = _models(table, draft)
@@ -151,16 +156,14 @@ def _provider(name: str, table: Table, draft: Draft, known: Known, limits: Limit
     known.active |= {name} if status == "active" else set()
 
 
-def _url(url: str, status: str, table: Table, draft: Draft) -> str:
+def _url(url: str, table: Table, draft: Draft) -> str | None:
     """What is no address yet (`http://localhost:CUSTOM_PORT`) may only stand in a template."""
     clean, secret = clean_url(url)
     if secret:
         draft.lose(table.at("base_url"), "what stood in the URL beside its address is left out")
-    host, _, port = clean.rpartition(":")
-    if host.count(":") == 1 and not port.split("/")[0].isdecimal():
-        draft.lose(table.at("base_url"), f"{port} is no port: 1 stands there until you say which")
-        return f"{host}:1"
-    return clean
+    if not clean:
+        draft.lose(table.at("base_url"), "it is no address: the provider is a template")
+    return clean or None
 
 
 def _models(table: Table, draft: Draft) -> tuple[list[str], int | None]:
@@ -206,13 +209,15 @@ def _key(provider: dict[str, object], name: str, kind: str, table: Table, draft:
     if literal is not None and literal.startswith(("${", "os.environ/")):
         variable = variable or literal.removeprefix("os.environ/").strip("${}")
         literal = None
+    if variable is not None and not is_variable(variable):
+        variable, literal = None, variable
     if variable is not None:
         provider["api_key_env"] = variable
         draft.note(f"the router's environment must have  {variable}  (provider {name})")
     elif literal is not None:
         provider["api_key_file"] = f"/etc/creche/{name}.key"
         draft.lose(
-            table.at("api_key"),
+            table.at("api_key" if "api_key" in table else "env_var"),
             f"keys are not written into the file: put it into /etc/creche/{name}.key "
             "(mode 600, the router's user)",
         )
@@ -231,8 +236,11 @@ def _cost(table: Table, draft: Draft) -> dict[str, float]:
     prices = [one for one in prices if one is not None]
     if not prices:
         return {}
-    if len(set(map(str, prices))) > 1 or not isinstance(prices[0], (int, float)):
-        draft.lose(table.at("cost_per_1k_tokens"), "a provider has one price here, these differ")
+    number = isinstance(prices[0], (int, float)) and not isinstance(prices[0], bool)
+    if len(set(map(str, prices))) > 1 or not number or not 0 <= prices[0] < math.inf:
+        draft.lose(
+            table.at("cost_per_1k_tokens"), "a provider has one price here, these are others"
+        )
         return {}
     price = round(float(prices[0]) * 1_000, 6)
     return {"input_per_million": price, "output_per_million": price}

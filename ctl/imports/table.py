@@ -94,7 +94,9 @@ class Table:
         """A table of tables."""
         above = self.table(key)
         for name in above:
-            if name in above:
+            if not name.strip():
+                self._draft.lose(above.at(name), "it has no name")
+            elif name in above:
                 yield name, above.table(name)
 
     def items(self, key: str) -> list[tuple[str, Any]]:

@@ -1,10 +1,13 @@
 """Others' files as a router.toml: golden results, and what must never come through. Pure."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.config import has_errors
 from ctl.errors import CtlError
@@ -73,6 +76,40 @@ def values(data: Any) -> list[str]:
     if isinstance(data, list):
         return [one for value in data for one in values(value)]
     return [data] if isinstance(data, str) else []
+
+
+JUNK = [
+    *(None, 5, -1, 0, "", True, [], {}, "x\ny = 1", [None], {"a": 1}, float("inf"), float("nan")),
+    *("os.environ/", "http://[", "http://h:99999/v1", "ollama", ["ollama"], SECRET := "sk-a1" * 5),
+]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+@pytest.mark.parametrize("source", list(CONVERT))
+def test_whatever_is_wrong_in_a_file_the_result_is_a_whole_one(
+    source: str, data: st.DataObject
+) -> None:
+    """Values anywhere become junk: it is told, nothing breaks, and no key comes through."""
+    golden = data.draw(st.sampled_from([one for one in CASES if one.parent.name == source]))
+    files = [read(path.read_bytes(), path.name) for path in sources(golden)]
+    for file in files:
+        for _ in range(data.draw(st.integers(0, 3))):
+            at: Any = file.data
+            while True:
+                keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+                key = data.draw(st.sampled_from(keys))
+                if not isinstance(at[key], (dict, list)) or not at[key] or data.draw(st.booleans()):
+                    break
+                at = at[key]
+            at[key] = copy.deepcopy(data.draw(st.sampled_from(JUNK)))
+    try:
+        text = CONVERT[source](files).text([])
+    except CtlError:
+        return
+    assert SECRET not in text
+    chosen, problems = ROUTER.judge(text, "result.toml")
+    assert chosen is not None, "\n\n".join(map(str, problems))
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -324,6 +361,24 @@ def test_limits_are_on_only_where_a_file_turned_them_on(said: str, wanted: tuple
     inside = "type: vllm, base_url: 'http://h:1', models: [m]" + (f", {said}" if said else "")
     limits = config(imported("providers", f"providers: {{p: {{{inside}}}}}")).providers["p"].limits
     assert (limits.rpm, limits.tpm) == wanted
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "env_var: sk-lab-0123456789abcdef0123",
+        "api_key: sk-lab-0123456789abcdef0123",
+        "description: the key is sk-lab-0123456789abcdef0123",
+        "region: gsk_0123456789abcdef0123",
+        "base_url: 'https://me:hunter2hunter2@cloud.example/v1?api_key=0123456789abcdef0123'",
+    ],
+)
+def test_a_key_is_written_nowhere_wherever_it_stood(said: str) -> None:
+    text = f"providers: {{p: {{type: openai, base_url: 'https://h/v1', models: [m], {said}}}}}"
+    draft = imported("providers", text)
+    config(draft)
+    assert "0123456789abcdef0123" not in draft.text([])
+    assert "hunter2" not in draft.text([])
 
 
 def test_limits_at_the_top_hold_for_every_provider() -> None:
