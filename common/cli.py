@@ -109,9 +109,10 @@ class Program(Generic[C]):
         return parser
 
     def _load(self, path: Path | None) -> C:
-        chosen, document = config.load_document(path, self.config_type)
-        problems = self.check(chosen, document)
-        if config.has_errors(problems):
+        text, file = ("", "(no file)") if path is None else (config.read_text(path), str(path))
+        found = config.checked_text(text, self.config_type, self.check, file)
+        chosen, problems = found
+        if chosen is None or config.has_errors(problems):
             raise ConfigError(problems)
         for one in problems:
             daemon.tell(str(one))

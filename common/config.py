@@ -13,6 +13,7 @@ Checks across fields get the `Document` and make their faults with `Document.pro
 import re
 import tomllib
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from msgspec import Struct
 
 from common.positions import Path, Position, Span, positions
 from common.redact import hide_shapes
-from common.shape import STOPS_START, Fault, faults
+from common.shape import STOPS_START, UNKNOWN_KEY, Fault, faults
 
 FILE_BYTES_MAX = 4 * 1024 * 1024  # ten thousand engines are a tenth of this
 
@@ -198,10 +199,36 @@ def checked_text(
 ) -> tuple[T | None, list[Problem]]:
     """`checked`, for a text that may not be in `file` yet."""
     try:
-        chosen, document = read(text, type, file)
+        document = parse(text, file)
     except ConfigError as faults:
         return None, faults.problems
+    try:
+        chosen = convert(document, type)
+    except ConfigError as faults:
+        more = _without_unknown(document, faults.problems, type, check)
+        return None, sorted([*faults.problems, *more], key=_order)
     return chosen, check(chosen, document)
+
+
+def _without_unknown(
+    document: Document,
+    found: list[Problem],
+    type: type[T],
+    check: Callable[[T, Document], list[Problem]],
+) -> list[Problem]:
+    """What else is wrong where nothing but unknown keys is: a file is mended in one go."""
+    if not all(one.text.startswith(UNKNOWN_KEY) for one in found):
+        return []
+    data = deepcopy(document.data)
+    for one in found:
+        around: Any = data
+        for part in one.path[:-1]:
+            around = around[part]
+        del around[one.path[-1]]
+    try:
+        return check(msgspec.convert(data, type), document)
+    except msgspec.ValidationError:
+        return []
 
 
 def _whole_file(path: str | FilePath, text: str, fix: str = "") -> ConfigError:

@@ -18,6 +18,8 @@ from common.hints import LISTS, again, fits, is_kind, is_struct, members_of, ori
 from common.positions import Path
 from common.redact import is_secret_name
 
+#: How the text of such a fault begins.
+UNKNOWN_KEY = "unknown key"
 STOPS_START = "With this file the daemon does not start; a running one keeps the file it has."
 
 
@@ -203,7 +205,7 @@ def _unknown(key: str, item: Any, known: list[str], path: Path) -> Fault:
     else:
         fix = f"remove it; known here: {', '.join(sorted(known))}"
     inside = f" in {_table(path)}" if path else ""
-    return Fault(path=(*path, key), text=f'unknown key "{key}"{inside}', fix=fix, on_key=True)
+    return Fault(path=(*path, key), text=f'{UNKNOWN_KEY} "{key}"{inside}', fix=fix, on_key=True)
 
 
 def _mistagged(value: dict[str, Any], key: str, tags: list[str], path: Path) -> Fault:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from common.config import ConfigError, Problem, read, read_text
+from common.config import ConfigError, Problem, checked_text, has_errors, read_text
 from common.errors import RefusalError
 from common.wire.registry import Service
 from router import access, check, difference, plugins, providers, static, versions
@@ -59,9 +59,9 @@ def load(text: str, file: str, running: Config | None = None) -> Loaded:
 
     `running`: what only a restart changes stays as it is there. None: this is the start.
     """
-    asked, document = read(text, Config, file)
-    problems = check.problems(asked, document)
-    if any(one.severity == "error" for one in problems):
+    found = checked_text(text, Config, check.problems, file)
+    asked, problems = found
+    if asked is None or has_errors(problems):
         raise ConfigError(problems)
     config = asked if running is None else difference.effective(running, asked)
     # Both must hold: the ports that are open now, and those of the next start.

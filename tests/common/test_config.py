@@ -379,3 +379,22 @@ def test_a_name_with_dots_that_lacks_its_quotes_is_told_so() -> None:
         'a name with dots goes in quotes: "llama-3.3-70b" = 1',
         'a name with dots goes in quotes: [models."qwen-2.5"]',
     ]
+
+
+def test_an_unknown_key_hides_no_other_fault() -> None:
+    class File(Struct, frozen=True, forbid_unknown_fields=True):
+        port: int = 1
+        other: int = 1
+
+    def check(found: File, document: Document) -> list[Problem]:
+        if found.port != found.other:
+            return []
+        return [document.problem(("port",), "port is the same as other")]
+
+    text = "prot = 5\nport = 7\nother = 7\n"
+    chosen, problems = config.checked_text(text, File, check, "file.toml")
+    assert chosen is None
+    assert [(one.line, one.text) for one in problems] == [
+        (1, 'unknown key "prot"'),
+        (2, "port is the same as other"),
+    ]
