@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 
-from common import http, listen, logs, paths, tasks
+from common import clock, http, listen, logs, paths, tasks
 from common.daemon import Daemon
 from common.http import Server
 from common.wire.registry import Service
@@ -164,7 +164,13 @@ class Router:
         """From the next request on; those that run keep what they began with."""
         old, self._loaded = self._loaded, new
         config = new.config
-        self.brain.reconfigure(config, node=new.providers.node, names=new.names, hooks=new.hooks)
+        self.brain.reconfigure(
+            config,
+            node=new.providers.node,
+            names=new.names,
+            hooks=new.hooks,
+            now=clock.monotonic(),
+        )
         self._take_services(old.services)
         self._log_requests()
         self._door.token = new.token

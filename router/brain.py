@@ -8,12 +8,11 @@ thread, no await: between choosing an upstream and counting it nothing else runs
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from math import ceil
 
-from router import hooks, needs, toomany
+from router import hooks, needs, unserved
 from router.config import Config
 from router.envelope import EMPTY
-from router.errors import Problem, RequestError, invalid, no_service
+from router.errors import Problem, RequestError, invalid
 from router.hooks import Hooks, Request
 from router.known import Dice
 from router.lives import MakeNode, engine
@@ -27,8 +26,6 @@ from router.seam import Ask, End, Fields
 from router.stats import ModelState
 from router.upstream import Upstream
 
-#: What a client that got 503 is told to wait: by then a lost engine has usually been replaced.
-RETRY_AFTER_S = 5
 #: States kept, of models that are gone as well.
 STATES_MAX = 10_000
 
@@ -70,9 +67,13 @@ class Brain(Picking):
         node: MakeNode = engine,
         names: Names | None = None,
         hooks: Hooks = hooks.NONE,
+        now: float = 0.0,
     ) -> None:
-        """From the next request on. Those that run keep the targets that they began with."""
-        self._know(config, node, names)
+        """From the next request on. Those that run keep the targets that they began with.
+
+        `now`: when limits that changed begin to count.
+        """
+        self._know(config, node, names, now)
         self._prefer(config, hooks.policies)
         self._hooks = hooks
         self._is_hooked = hooks.before_route is not None or hooks.ended is not None
@@ -145,16 +146,7 @@ class Brain(Picking):
 
     def nothing_fit(self, plan: Plan, now: float) -> Problem:
         """What a request is told that nothing may serve, or could."""
-        if plan.over:
-            who = f"model '{plan.model}'" if plan.model else "this request"
-            return toomany.problem(plan.over, who)
-        if plan.refusals:
-            unmet = needs.unmet(plan.needs, plan.refusals.values(), plan.model)
-            if unmet is not None:
-                return unmet
-        model = plan.model
-        ever = model is None or model in self._offered or bool(plan.resolution.targets)
-        return no_service(model, ever_offered=ever, retry_after_s=self._back_in_s(plan, now))
+        return unserved.problem(self, plan, now)
 
     def count(self, plan: Plan, end: End) -> None:
         """An ended request, once: its model's counts, and the log."""
@@ -207,15 +199,6 @@ class Brain(Picking):
         yield self._no_model
 
     # --- small parts ----------------------------------------------------------------------------
-
-    def _back_in_s(self, plan: Plan, now: float) -> int:
-        """When the first breaker lets a trial through, where that is why nothing is left."""
-        waits = [
-            upstream.node.breaker.until - now
-            for target in (*plan.resolution.targets, *plan.resolution.fallbacks)
-            for upstream in self.pool(target, plan.capability, now).tripped
-        ]
-        return max(ceil(min(waits)), 1) if waits else RETRY_AFTER_S
 
     def _told(self, plan: Plan, end: End) -> None:
         """The engine said how much of the prompt it had in its cache."""

@@ -68,7 +68,6 @@ Place = Callable[[tuple[str | int, ...]], str | None]
 def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> Explanation:
     """Raises RequestError where the request itself would be refused. Counts nothing."""
     plan = brain.consider(ask)
-    plan.imagined = True
     upstream = _look(plan, now)
     resolution = plan.resolution
     targets = (*resolution.targets, *resolution.fallbacks)

@@ -12,6 +12,7 @@ from router import table
 from router.config import Config
 from router.envelope import EMPTY, Envelope
 from router.fitness import Fitness
+from router.limiters import Limiters
 from router.lives import MakeNode
 from router.names.resolve import Names
 from router.names.target import Resolution, Target
@@ -33,14 +34,16 @@ class Known:
         self.dice = dice
         self.table: Table = table.EMPTY
         self.fitness = Fitness(config)
+        self.limiters = Limiters()
         self._identities: dict[str, Identity] = {}
         self._offered: dict[str, None] = {}
 
-    def _know(self, config: Config, node: MakeNode, names: Names | None) -> None:
+    def _know(self, config: Config, node: MakeNode, names: Names | None, now: float) -> None:
         """What a configuration says of names and nodes."""
         self.config = config
         self._make_node = node
         self.fitness.reconfigure(config)
+        self.limiters.reconfigure(config, now)
         self.names = Names(config) if names is None else names
         self._resolved: dict[str | None, Resolution] = {}
 
@@ -67,6 +70,8 @@ class Known:
                 new[name] = None
                 continue
             node = self._node(service)
+            if source == table.PROVIDER:
+                node.limiter = self.limiters.provider(name, node.limiter)
             if fresh and node.set_aside and service.is_healthy:
                 self.fitness.probed(node)
             upstream = Upstream(service, node, source=source, suspect=name in held_back)

@@ -200,11 +200,11 @@ class Limiter:
             found.append(Decision(CONCURRENCY, allowed, 1, left, most, wait_s, wait_s))
         return tuple(found)
 
-    def allows(self, tokens: int, now: float) -> bool:
-        """Whether `take` would grant it."""
+    def allows(self, tokens: int, now: float, *, places: int = 0) -> bool:
+        """Whether `take` would grant it. `places`: so many come back before."""
         most = self.limits.max_concurrency
         return (
-            (most is None or self.in_flight < most)
+            (most is None or self.in_flight - places < most)
             and (self._requests is None or self._requests.allows(1, now))
             and (self._tokens is None or self._tokens.allows(max(tokens, 1), now))
         )
@@ -221,9 +221,9 @@ class Limiter:
         hold = None if meter is None else meter.hold(max(tokens, 1))
         return Grant(self, meter, hold, decisions)
 
-    def refusal(self, tokens: int, now: float) -> str | None:
-        """Why it is no candidate, as /explain shows it; None: it is."""
-        if self.allows(tokens, now):
+    def refusal(self, tokens: int, now: float, *, places: int = 0) -> str | None:
+        """Why it is no candidate, as /explain shows it; None: it is. `places` as in `allows`."""
+        if self.allows(tokens, now, places=places):
             return None
         return _reason(worst(self.decide(tokens, now)))
 

@@ -2,7 +2,7 @@
 
     pool ─ best tier ─ needs, limits ─▶ group of equals ─ preferences ─ strategy ─▶ upstream
 
-Nothing is taken here but what limits grant: the Plan counts the attempt.
+Nothing is taken by choosing: the Plan counts the attempt, and has `hold` take what limits grant.
 """
 
 from router import affinity, choose, needs, prefer
@@ -13,8 +13,7 @@ from router.choose.score import Score
 from router.config import Config
 from router.envelope import Envelope
 from router.known import Dice, Known
-from router.limits import Limiter
-from router.named import Limits
+from router.limits import Decision
 from router.names.target import Target
 from router.nodes import Node
 from router.plan import Plan
@@ -31,8 +30,6 @@ class Picking(Known):
     def __init__(self, config: Config, dice: Dice) -> None:
         Known.__init__(self, config, dice)
         self._strategies: dict[str, Strategy] = {}
-        #: Of [models] entries, by name.
-        self._limiters: dict[str, Limiter] = {}
         self._made_from: object = None
 
     def _prefer(self, config: Config, policies: tuple[Policy, ...]) -> None:
@@ -46,7 +43,7 @@ class Picking(Known):
 
     def pick(self, plan: Plan, target: Target, now: float) -> Upstream | None:
         """The upstream of `target` that `plan` should ask now. None: there is none."""
-        if target.limited and not self._within_limits(plan, target, now):
+        if target.limited and self.over(plan, target, now):
             return None
         pool = self.pool(target, plan.capability, now)
         group = self.group(plan, pool, now)
@@ -93,10 +90,9 @@ class Picking(Known):
                 why = needs.refusal(upstream, plan.needs, now)
                 limiter = upstream.limiter
                 if why is None and limiter is not None:
-                    tokens = plan.envelope.prompt().tokens
-                    why = limiter.refusal(tokens, now)
-                    if why is not None:
-                        plan.over = limiter.decide(tokens, now)
+                    # The place that its running attempt holds is free before the next begins.
+                    mine = plan.grant is not None and plan.node is upstream.node
+                    why = limiter.refusal(plan.envelope.prompt().tokens, now, places=mine)
                 if why is None:
                     allowed.append(upstream)
                 else:
@@ -143,28 +139,18 @@ class Picking(Known):
 
     # --- limits -----------------------------------------------------------------------------------
 
-    def _within_limits(self, plan: Plan, target: Target, now: float) -> bool:
-        """Whether the entries on the way to `target` let the request pass, once for all its tries.
+    def over(self, plan: Plan, target: Target, now: float) -> tuple[Decision, ...]:
+        """What the limits on the way to `target` say that refuse the request."""
+        if not target.limited:
+            return ()
+        return self.limiters.refusing(target, plan.grants, plan.envelope.prompt().tokens, now)
 
-        What one of them granted before another refused is given back as if never used.
-        """
-        if plan.holds(target):
-            return True
+    def hold(self, plan: Plan, now: float) -> None:
+        """Take what its target's limits grant, and give back those of one that it has left."""
+        target = plan.target
+        assert target is not None
         tokens = plan.envelope.prompt().tokens
-        limiters = [self._limiter(name, limits) for name, limits in target.limited]
-        refused = [one.decide(tokens, now) for one in limiters if not one.allows(tokens, now)]
-        if refused:
-            plan.over = tuple(decision for found in refused for decision in found)
-            return False
-        if not plan.imagined:
-            plan.hold(target, [one.take(tokens, now) for one in limiters])
-        return True
-
-    def _limiter(self, name: str, limits: Limits) -> Limiter:
-        found = self._limiters.get(name)
-        if found is None:
-            found = self._limiters[name] = Limiter(limits)
-        return found
+        plan.hold(self.limiters.take(target, plan.grants, tokens, now))
 
 
 def _untried(tiers: tuple[Upstreams, ...], tried: tuple[Node, ...]) -> Upstreams:

@@ -11,7 +11,7 @@ for a target while another is left), of this target or of one that follows it; t
 *unreachable* does not need. A target without candidates costs no attempt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from router import errors, toomany
@@ -21,8 +21,8 @@ from router.course import Course
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem
 from router.hooks import Request
-from router.limits import Decision, Grant
-from router.names.target import Resolution, Target
+from router.limits import Grant
+from router.names.target import Resolution
 from router.needs import Needs
 from router.nodes import Node
 from router.outcome import RETRIED, Failure, Outcome, of_failure, of_status
@@ -41,6 +41,7 @@ _OK = Outcome.OK
 _CLIENT = Outcome.CLIENT
 _CLOSED = State.CLOSED
 _FALLBACK_LINE = b"x-creche-fallback: 1\r\n"
+_NO_GRANTS: Mapping[str, Grant] = {}
 
 
 class Plan(Course):
@@ -74,15 +75,11 @@ class Plan(Course):
     problem: Problem | None = None
     #: What a strategy that learns keeps of it: nobody else's business.
     note: object = None
-    #: What it holds of the limits of its models, and of the running attempt's provider.
-    grants: tuple[Grant, ...] = ()
+    #: What it holds of the limits on the way to the target that is asked, by entry, and of the
+    #: running attempt's provider.
+    grants: Mapping[str, Grant] = _NO_GRANTS
     grant: Grant | None = None
-    _held: tuple[Target, ...] = ()
-    #: For /explain: nothing is taken.
-    imagined = False
-    #: What the limits said that refused it.
-    over: tuple[Decision, ...] = ()
-    #: Why candidates were refused, by name: what nothing could serve is told to the client.
+    #: Why candidates were refused, by name: for explanations.
     refusals: dict[str, str] | None = None
     #: Time spent waiting between attempts.
     queued_s = 0.0
@@ -213,7 +210,7 @@ class Plan(Course):
             self._blame_upstream(end.ended)
         if self.grants:
             used = _tokens(end)
-            for grant in self.grants:
+            for grant in self.grants.values():
                 grant.settle(used, end.ended)
         if self._waits:
             self._waits = False
@@ -226,15 +223,11 @@ class Plan(Course):
 
     # --- limits ---------------------------------------------------------------------------------
 
-    def holds(self, target: Target) -> bool:
-        return target in self._held
-
-    def hold(self, target: Target, grants: Iterable[Grant | None]) -> None:
-        """What the limits on the way to `target` granted, for all tries there."""
-        self._held = (*self._held, target)
-        self.grants += tuple(grant for grant in grants if grant is not None)
+    def hold(self, grants: Mapping[str, Grant]) -> None:
+        """What the limits on the way to its target granted, for all tries there."""
+        self.grants = grants
         self.special = True
-        self.lines = toomany.headers(one for grant in self.grants for one in grant.decisions)
+        self.lines = toomany.headers(one for grant in grants.values() for one in grant.decisions)
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -264,6 +257,8 @@ class Plan(Course):
         if node.limiter is not None:
             self.grant = node.limiter.take(self.envelope.prompt().tokens, now)
         target = self.target
+        if target.limited or self.grants:  # type: ignore[union-attr]
+            self._brain.hold(self, now)
         if self._brain.learns:
             self._brain.took(self, upstream)
         if not self.attempts:
@@ -311,6 +306,13 @@ class Plan(Course):
 
     def _another(self, outcome: Outcome, sent: bool, now: float) -> Upstream | Wait | None:
         """The next upstream, or a backoff before the same one, or None: this was the last."""
+        asked = self.target
+        found = self._look_again(outcome, sent, now)
+        if found is None:
+            self.target = asked  # whatever was looked for elsewhere
+        return found
+
+    def _look_again(self, outcome: Outcome, sent: bool, now: float) -> Upstream | Wait | None:
         retry = self._brain.config.retry
         if (
             outcome not in RETRIED

@@ -5,9 +5,11 @@ from functools import cache
 from typing import Any
 
 from common.wire.registry import Health, Service
+from router import providers
 from router.brain import Brain
 from router.config import Config
 from router.envelope import EMPTY, Envelope
+from router.named import Provider
 from router.names.target import Target
 from router.nodes import Node
 from router.outcome import Outcome
@@ -51,6 +53,28 @@ def brain(*services: Service, dice: float = 0.5, config: Config | None = None) -
     found = Brain(config or Config(), lambda: dice)
     found.apply({one.name: one for one in services})
     return found
+
+
+def with_file(config: Config, *services: Service, dice: float = 0.5) -> Brain:
+    """As `brain`, with the providers that the file itself names."""
+    settled = providers.settle(config, {})
+    found = Brain(config, lambda: dice, node=settled.node)
+    found.apply({one.name: one for one in services})
+    found.apply(settled.services, source=providers.SOURCE)
+    return found
+
+
+def reload(found: Brain, config: Config, now: float = 0.0) -> None:
+    """As the router puts another file in force."""
+    before = providers.settle(found.config, {}).services
+    settled = providers.settle(config, {})
+    found.reconfigure(config, node=settled.node, now=now)
+    found.apply(dict.fromkeys(before.keys() - settled.services.keys()))
+    found.apply(settled.services, source=providers.SOURCE)
+
+
+def cloud(port: int = 9, **more: Any) -> Provider:
+    return Provider(type="openai", base_url=f"http://127.0.0.1:{port}/v1", **more)
 
 
 def ask(
