@@ -180,17 +180,17 @@ def lines(one: Explanation, paint: Paint = PLAIN) -> list[str]:
     needs = {name: value for name, value in one.needs.items() if value is not None}
     if needs:
         found.append(_step("needs", ", ".join(f"{name} {_number(v)}" for name, v in needs.items())))
-    for target in one.targets:
-        found += _target(target, paint)
+    for at, target in enumerate(one.targets):
+        verb = "fallback" if target.fallback else "then" if at else "choose"
+        found += _target(verb, target, paint)
     if one.error:
         found += ["", f"{paint.mark('✗')} {one.error}"]
     return found
 
 
-def _target(target: Target, paint: Paint) -> list[str]:
+def _target(verb: str, target: Target, paint: Paint) -> list[str]:
     where = f"{target.model} at {target.provider}" if target.provider else target.model
     by = f", by {target.strategy}" if target.strategy and len(target.candidates) > 1 else ""
-    verb = "fallback" if target.fallback else "choose"
     if not target.candidates:
         return [_step(verb, f"{where}: nobody has it")]
     width = max(len(candidate.name) for candidate in target.candidates)
@@ -209,16 +209,13 @@ def _target(target: Target, paint: Paint) -> list[str]:
 
 
 def _said(candidate: Candidate) -> str:
-    parts = []
+    """The router's words; where it has none, the numbers."""
     if candidate.state == "refused":
         return f"refused: {candidate.why}"
-    if candidate.score is not None:
-        parts.append(f"score {candidate.score:.2f}")
-    if candidate.parts:
-        parts.append(" ".join(f"{name} {_number(v)}" for name, v in candidate.parts.items()))
-    if candidate.why:
-        parts.append(candidate.why)
-    return "   ".join(parts)
+    if candidate.why or candidate.score is None:
+        return candidate.why
+    parts = ", ".join(f"{name} {_number(value)}" for name, value in (candidate.parts or {}).items())
+    return f"scores {candidate.score:.3f}" + (f": {parts}" if parts else "")
 
 
 def _number(value: Any) -> str:

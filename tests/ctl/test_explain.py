@@ -69,8 +69,8 @@ def test_it_reads_as_a_story_of_one_request() -> None:
         "              gpu-03    2 of 14 blocks cached   1 in flight",
         "              gpu-05   refused: breaker open, trial in 12 s",
         "  fallback  gpt-4o-mini at openai:",
-        "              openai   score 0.93   health 2 latency 0.99",
-        "  choose    llama-3.3-70b: nobody has it",
+        "              openai   scores 0.934: health 2, latency 0.99",
+        "  then      llama-3.3-70b: nobody has it",
     ]
 
 
