@@ -49,6 +49,13 @@ class Breaker:
         #: Trials that succeeded in a row.
         self.won = 0
 
+    def change(self, failures: int, open_s: float, trials: int) -> None:
+        """Other numbers from now on. What it has counted stays counted, and an open one opens to
+        trials when it was to."""
+        self._failures = failures
+        self._open_s = open_s
+        self._trials = trials
+
     def admits(self, now: float) -> bool:
         """Whether `admit` would. Changes nothing."""
         if self.state is State.CLOSED:

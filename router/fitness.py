@@ -67,7 +67,8 @@ class Fitness:
         if self._too_many_errors(node, now):
             self.version += 1
         if node.connect_failed() if connect else node.failed():
-            self.out.add(node)
+            if not node.gone:  # nobody would take it off again
+                self.out.add(node)
             self.version += 1
 
     def succeeded(self, node: Node, permit: int) -> None:
@@ -91,6 +92,8 @@ class Fitness:
         self._back(node)
 
     def forget(self, node: Node) -> None:
+        """Its life is over."""
+        node.gone = True
         self.out.discard(node)
 
     def _back(self, node: Node) -> None:

@@ -8,7 +8,7 @@ Owns the table, which is replaced and never edited, and the Nodes.
 from collections.abc import Callable, Iterable, Mapping
 
 from common.wire.registry import Service
-from router import table
+from router import lives, table
 from router.config import Config
 from router.envelope import EMPTY, Envelope
 from router.fitness import Fitness
@@ -42,10 +42,17 @@ class Known:
         """What a configuration says of names and nodes."""
         self.config = config
         self._make_node = node
+        other_cooldown = config.retry != self.fitness.config.retry
         self.fitness.reconfigure(config)
         self.limiters.reconfigure(config, now)
         self.names = Names(config) if names is None else names
         self._resolved: dict[str | None, Resolution] = {}
+        self.table = self.table.afresh()
+        for upstream in self.table.upstreams.values():
+            if other_cooldown:
+                upstream.node.errors = None  # they are counted anew, by the present numbers
+            if upstream.source != table.PROVIDER:
+                lives.adjust(upstream.node, config)
 
     # --- the table ------------------------------------------------------------------------------
 
@@ -53,7 +60,7 @@ class Known:
         self,
         changes: Mapping[str, Service | None],
         *,
-        source: str = "registry",
+        source: str = table.REGISTRY,
         suspect: Iterable[str] = (),
         fresh: bool = False,
     ) -> None:
@@ -80,7 +87,8 @@ class Known:
                 self._offer(upstream.models)
         while len(self._offered) > NAMES_MAX:
             del self._offered[next(iter(self._offered))]
-        self.table = self.table.apply(new)
+        before, self.table = self.table, self.table.apply(new)
+        self._withdraw(before.upstreams[name] for name in new.keys() & before.upstreams.keys())
 
     def reported(self, loads: Mapping[str, dict[str, float]]) -> None:
         """What engines say of their own load, by service name: shown in /stats, decides nothing."""
@@ -113,6 +121,16 @@ class Known:
                 offered[model] = None
                 # A pattern or the default may have served this name until now.
                 self._resolved.pop(model, None)
+
+    def _withdraw(self, replaced: Iterable[Upstream]) -> None:
+        """What the file offered and offers no more is not known for ever, as an engine's is that
+        may come back: a pattern or the default may serve it now."""
+        for upstream in replaced:
+            if upstream.source != table.REGISTRY:
+                for model in upstream.models:
+                    if model not in self.table.models:
+                        self._offered.pop(model, None)
+                        self._resolved.pop(model, None)
 
     # --- names and candidates -------------------------------------------------------------------
 

@@ -15,6 +15,10 @@ MakeNode = Callable[[Service, Config], Node]
 
 def breaker(config: Config, name: str, provider: BreakerOf | None = None) -> Breaker:
     """With the numbers of [breaker], under the provider's, under those of the service's name."""
+    return Breaker(*_numbers(config, name, provider))
+
+
+def _numbers(config: Config, name: str, provider: BreakerOf | None) -> tuple[int, float, int]:
     found = config.breaker
     failures, open_s, trials = found.failures, found.open_s, found.trials
     for own in (provider, found.services.get(name)):
@@ -22,7 +26,7 @@ def breaker(config: Config, name: str, provider: BreakerOf | None = None) -> Bre
             failures = own.failures or failures
             open_s = own.open_s or open_s
             trials = own.trials or trials
-    return Breaker(failures, open_s, trials)
+    return failures, open_s, trials
 
 
 def engine(service: Service, config: Config, tls: Callable[[], SSLContext] | None = None) -> Node:
@@ -37,3 +41,9 @@ def engine(service: Service, config: Config, tls: Callable[[], SSLContext] | Non
         connect_timeout_s=config.timeouts.connect_s,
         breaker=breaker(config, service.name),
     )
+
+
+def adjust(node: Node, config: Config) -> None:
+    """An engine that lives on under another configuration. (Another provider is another life.)"""
+    node.breaker.change(*_numbers(config, node.name, None))
+    node.connect_timeout_s = config.timeouts.connect_s

@@ -50,6 +50,7 @@ class Node:
         "failures",
         "first_attempt",
         "first_bytes",
+        "gone",
         "head",
         "health",
         "host",
@@ -113,6 +114,8 @@ class Node:
         #: A connect failed: out of choice until a connect or a fresh `put` says otherwise.
         self.set_aside = False
         self.rest_until = 0.0
+        #: Another life has its name, or none: what still runs on it may end.
+        self.gone = False
         self.request_count = 0
         self.error_count = 0
         self.outcomes = [0] * len(Outcome)

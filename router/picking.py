@@ -30,7 +30,7 @@ class Picking(Known):
     def __init__(self, config: Config, dice: Dice) -> None:
         Known.__init__(self, config, dice)
         self._strategies: dict[str, Strategy] = {}
-        self._made_from: object = None
+        self._made_from: dict[str, object] = {}
 
     def _prefer(self, config: Config, policies: tuple[Policy, ...]) -> None:
         """What a configuration says of choosing. `policies` are an operator's."""
@@ -111,31 +111,35 @@ class Picking(Known):
     # --- strategies -------------------------------------------------------------------------------
 
     def _take_strategies(self, config: Config, policies: tuple[Policy, ...]) -> None:
-        """The router's and those that entries name. What one has learnt is kept for as long as
-        what it was made from stays the same."""
+        """The router's and those that entries name. One is kept, with what it has learnt, for as
+        long as what it was made from stays the same."""
         named = [one.strategy for one in config.models.values()]
         named += [one.strategy for one in config.capabilities.values()]
         names = {choose.plain(one) for one in named if one is not None}
         names.add(choose.plain(config.strategy))
-        made_from = (config.prefix, config.score, config.affinity, policies)
-        kept = self._strategies if made_from == self._made_from else {}
-        self._made_from = made_from
+        names &= choose.MAKERS.keys()
+        made_from = {name: choose.reads(name, config, policies) for name in names}
         self._strategies = {
-            name: kept.get(name) or choose.make(name, config, policies)
-            for name in names & choose.MAKERS.keys()
+            name: self._strategies[name]
+            if name in self._strategies and self._made_from[name] == made_from[name]
+            else choose.make(name, config, policies)
+            for name in names
         }
+        self._made_from = made_from
         self._strategy = self._strategies[choose.plain(config.strategy)]
         self.learns = any(one.learns for one in self._strategies.values())
         self._refuses = "score" in self._strategies
         self._paces_nodes = "usage_based" in self._strategies
 
     def strategy(self, target: Target) -> Strategy:
+        """The router's own for a target of before a reload whose strategy went with it."""
         if target.strategy is None:
             return self._strategy
-        return self._strategies[choose.plain(target.strategy)]
+        return self._strategies.get(choose.plain(target.strategy), self._strategy)
 
     def strategy_name(self, target: Target) -> str:
-        return choose.plain(target.strategy or self.config.strategy)
+        name = choose.plain(target.strategy or self.config.strategy)
+        return name if name in self._strategies else choose.plain(self.config.strategy)
 
     # --- limits -----------------------------------------------------------------------------------
 

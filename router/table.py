@@ -13,7 +13,8 @@ from router.upstream import Upstream
 
 Upstreams = tuple[Upstream, ...]
 Tiers = tuple[Upstreams, ...]
-#: `source` of an upstream that the configuration names as a provider.
+#: `source` of an upstream that a registry knows, and of one that the file names as a provider.
+REGISTRY = "registry"
 PROVIDER = "provider"
 #: Kept at once.
 POOLS_MAX = 20_000
@@ -111,6 +112,10 @@ class Table:
             return self.models.get(target.models[0], ())
         several = {u.name: u for model in target.models for u in self.models.get(model, ())}
         return (several[name] for name in sorted(several))
+
+    def afresh(self) -> "Table":
+        """Without pools: their targets are of a configuration that went."""
+        return Table(self.upstreams, self.models, self._declared, {})
 
     def apply(self, changes: Mapping[str, Upstream | None]) -> "Table":
         """The table after `changes`: name to its new view, or to None where it is gone."""

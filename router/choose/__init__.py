@@ -40,6 +40,14 @@ MAKERS: dict[str, Callable[[Config, Sequence[Policy]], Strategy]] = {
     "direct": lambda config, policies: Direct(),
 }
 
+#: What of the configuration a strategy is made from, where it is from any. While that stays the
+#: same so does the strategy, with what it has learnt.
+READS: dict[str, Callable[[Config, Sequence[Policy]], object]] = {
+    "consistent_hash": lambda config, policies: (config.affinity, config.prefix),
+    "prefix": lambda config, policies: config.prefix,
+    "score": lambda config, policies: (config.score, tuple(policies)),
+}
+
 #: Names that other routers use for the same thing.
 ALIASES = {
     "least_loaded": "least_requests",
@@ -65,4 +73,20 @@ def make(name: str, config: Config, policies: Sequence[Policy] = ()) -> Strategy
     return MAKERS[plain(name)](config, policies)
 
 
-__all__ = ["ALIASES", "DEFAULT", "MAKERS", "Candidates", "Dice", "Policy", "Strategy", "make"]
+def reads(name: str, config: Config, policies: Sequence[Policy] = ()) -> object:
+    """Equal for two configurations of which `make` makes the same."""
+    read = READS.get(plain(name))
+    return None if read is None else read(config, policies)
+
+
+__all__ = [
+    "ALIASES",
+    "DEFAULT",
+    "MAKERS",
+    "Candidates",
+    "Dice",
+    "Policy",
+    "Strategy",
+    "make",
+    "reads",
+]
