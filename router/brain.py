@@ -8,6 +8,7 @@ thread, no await: between choosing an upstream and counting it nothing else runs
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote
 
 from router import hooks, needs, unserved
 from router.config import Config
@@ -94,8 +95,11 @@ class Brain(Picking):
         state.requests.count += 1
         return plan
 
-    def consider(self, ask: Ask) -> Plan:
-        """How a request would be routed. Nothing is taken or counted. Raises RequestError."""
+    def consider(self, ask: Ask, *, imagined: bool = False) -> Plan:
+        """How a request would be routed. Nothing is taken or counted. Raises RequestError.
+
+        `imagined`: nobody sends it, so it leaves no state of its model's behind either.
+        """
         envelope = ask.envelope
         headers = ask.headers
         model = envelope.model
@@ -110,12 +114,12 @@ class Brain(Picking):
             raise RequestError(invalid(f"x-creche-capability: unknown capability '{capability}'"))
         key = envelope.affinity_key or headers.get(self._session_header)
         if not key:
-            key = self._fallback_key(ask) if self._fallback_keys else None
+            key = self._fallback_key(ask, headers) if self._fallback_keys else None
         wanted = needs.read(headers, self._needs, trusts_tenant=self._trusts_tenant)
         resolution = self._resolved.get(model)
         if resolution is None:
-            resolution = self._resolve(ask, model, key)
-        state = self._state(model, resolution)
+            resolution = self._resolve(model, headers, envelope, key)
+        state = self._state(model, resolution, imagined)
         plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
         if request is not None:
             plan.request = request
@@ -179,11 +183,13 @@ class Brain(Picking):
         target = plan.target
         assert target is not None
         pool = self.pool(target, plan.capability, plan.now)
-        return (
+        said = (
             f"{plan.resolution.how}; target={target.label}; strategy={self.strategy_name(target)}; "
             f"candidates={sum(map(len, pool.tiers))}; open={len(pool.tripped)}; "
             f"refused={len(plan.refusals or ())}; in_flight={upstream.node.in_flight}"
         )
+        # Names come from outside, and may hold what would end a header.
+        return said if said.isascii() and said.isprintable() else quote(said, safe=" /:@+,;=|")
 
     def tick(self) -> None:
         """Once a second: what paces and budgets are measured by."""
@@ -208,8 +214,7 @@ class Brain(Picking):
             if strategy.learns:
                 strategy.told(upstream, plan, end.tokens_cached or 0, end.tokens_in or 0)
 
-    def _fallback_key(self, ask: Ask) -> str | None:
-        headers = ask.headers
+    def _fallback_key(self, ask: Ask, headers: Fields | Mapping[str, str]) -> str | None:
         affinity_config = self.config.affinity
         if affinity_config.user and ask.envelope.user:
             return ask.envelope.user
@@ -218,26 +223,33 @@ class Brain(Picking):
             return f"{first} {headers.get('user-agent', '')}"
         return None
 
-    def _state(self, model: str | None, resolution: Resolution) -> ModelState:
+    def _state(
+        self, model: str | None, resolution: Resolution, imagined: bool = False
+    ) -> ModelState:
         """Counted under the asked name where that is a known one, else under what serves it.
 
         A name that nothing offers gets no state of its own: names are endless.
         """
-        if model is None or not resolution.targets:
+        if model is None or resolution.how == "none":
             return self._no_model
         state = self.models.get(model)
         if state is not None:
             return state
         if resolution.how not in ("exact", "capability"):
-            model = resolution.targets[0].name or model
+            targets = resolution.targets or resolution.fallbacks
+            if not targets:
+                return self._no_model
+            model = targets[0].name or model
             state = self.models.get(model)
             if state is not None:
                 return state
         elif model not in self.table.models and model not in self._named:
             return self._no_model
-        if len(self.models) >= STATES_MAX:
-            self._drop_states()
-        state = self.models[model] = ModelState(model, self.config.retry)
+        state = ModelState(model, self.config.retry)
+        if not imagined:
+            if len(self.models) >= STATES_MAX:
+                self._drop_states()
+            self.models[model] = state
         return state
 
     def _drop_states(self) -> None:

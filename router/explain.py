@@ -10,11 +10,13 @@ from msgspec import Struct, to_builtins
 from router.brain import Brain
 from router.choose.score import Score, Scored
 from router.fitness import Tier, tier_of
+from router.limits import reason, worst
 from router.names.target import Target
 from router.needs import PRIVACY, Needs
 from router.nodes import NodeHealth
 from router.plan import Plan
 from router.seam import Ask
+from router.table import Pool
 from router.upstream import Upstream
 
 
@@ -67,7 +69,7 @@ Place = Callable[[tuple[str | int, ...]], str | None]
 
 def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> Explanation:
     """Raises RequestError where the request itself would be refused. Counts nothing."""
-    plan = brain.consider(ask)
+    plan = brain.consider(ask, imagined=True)
     upstream = _look(plan, now)
     resolution = plan.resolution
     targets = (*resolution.targets, *resolution.fallbacks)
@@ -108,11 +110,20 @@ def _target(
 ) -> TargetExplained:
     current, plan.target = plan.target, target  # strategies ask for the models of the target
     pool = brain.pool(target, plan.capability, now)
+    over = brain.over(plan, target, now)
     group = brain.group(plan, pool, now)
-    strategy = brain.strategy(target)
-    numbers = strategy.explain(group, plan) if group else {}
-    scores = strategy.scored(group, plan) if group and isinstance(strategy, Score) else {}
+    first = brain.preferred(plan, target, pool, group) if group else ()
     winner = chosen if target is current else None
+    numbers: dict[str, str] = {}
+    scores: dict[str, Scored] = {}
+    strategy = brain.strategy(target)
+    # The winner is none of the first where the strategy refused all of them.
+    for equals in (first, () if winner is None or winner in first else (winner,)):
+        if equals:
+            numbers |= brain.numbers(plan, target, equals)
+        if equals and isinstance(strategy, Score):
+            scores |= strategy.scored(equals, plan)
+    wishes = "" if len(first) == len(group) else f"after those {_wishes(plan, target, pool)}"
     explained = TargetExplained(
         model=target.name or (target.models[0] if target.models else None),
         provider=target.provider,
@@ -122,8 +133,9 @@ def _target(
             _candidate(
                 one,
                 one is winner,
-                one in group and target is current,
-                numbers.get(one.name, ""),
+                one in first and target is current,
+                reason(worst(over)) if over else None,
+                numbers.get(one.name, "") or (wishes if one in group else ""),
                 scores.get(one.name),
                 plan,
                 now,
@@ -139,13 +151,14 @@ def _candidate(
     upstream: Upstream,
     chosen: bool,
     equal: bool,
+    over: str | None,
     numbers: str,
     scored: Scored | None,
     plan: Plan,
     now: float,
 ) -> Candidate:
     tier = tier_of(upstream, now)
-    refusal = (plan.refusals or {}).get(upstream.name)
+    refusal = (plan.refusals or {}).get(upstream.name) or over
     if scored is not None and scored.refused and not chosen:
         refusal = scored.refused
     in_flight = upstream.node.in_flight
@@ -167,6 +180,18 @@ def _candidate(
         if scored is None
         else {name: round(part, 3) for name, part in scored.parts.items()},
     )
+
+
+def _wishes(plan: Plan, target: Target, pool: Pool) -> str:
+    """What those that go before equals have."""
+    needs = plan.needs
+    wishes = {
+        "that answered lately": target.prefer_warm_s > 0,
+        f"in {needs.region}": needs.region is not None,
+        "with a GPU": needs.gpu == "prefer",
+        "of the cache type for its size": pool.cache_types,
+    }
+    return ", ".join(wish for wish, holds in wishes.items() if holds)
 
 
 def _of_tier(upstream: Upstream, tier: Tier, now: float) -> str:

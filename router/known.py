@@ -17,7 +17,7 @@ from router.lives import MakeNode
 from router.names.resolve import Names
 from router.names.target import Resolution, Target
 from router.nodes import Node
-from router.seam import Ask, Fields
+from router.seam import Fields
 from router.table import Pool, Table, Upstreams
 from router.upstream import Identity, Upstream, identity
 
@@ -152,8 +152,14 @@ class Known:
         asked = list(self.table.pools)
         return [key[0] for key in asked if self.pool(*key, now).panic]
 
-    def _resolve(self, ask: Ask, model: str | None, key: str | None) -> Resolution:
-        facts = _Facts(model, ask.headers, ask.envelope, key, self._saturation)
+    def _resolve(
+        self,
+        model: str | None,
+        headers: Fields | Mapping[str, str],
+        envelope: Envelope,
+        key: str | None,
+    ) -> Resolution:
+        facts = _Facts(model, headers, envelope, key, self._saturation)
         resolution = self.names.resolve(facts, self._is_listed, self.dice)
         if resolution.targets and not resolution.varies:
             if len(self._resolved) >= NAMES_MAX:

@@ -225,7 +225,7 @@ class Limiter:
         """Why it is no candidate, as /explain shows it; None: it is. `places` as in `allows`."""
         if self.allows(tokens, now, places=places):
             return None
-        return _reason(worst(self.decide(tokens, now)))
+        return reason(worst(self.decide(tokens, now)))
 
     def change(self, limits: Limits, now: float) -> None:
         """After a reload. What was used stays used, and what runs is settled as ever."""
@@ -264,7 +264,8 @@ def describe(decision: Decision) -> str:
     return f"{decision.remaining} of {decision.limit} {decision.kind} left this minute"
 
 
-def _reason(refused: Decision) -> str:
+def reason(refused: Decision) -> str:
+    """Why it refuses, for /explain."""
     if refused.kind == CONCURRENCY:
         return f"limit of {refused.limit} requests at once reached"
     limit = f"limit of {refused.limit} {refused.kind} a minute"

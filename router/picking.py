@@ -6,6 +6,7 @@ Nothing is taken by choosing: the Plan counts the attempt, and has `hold` take w
 """
 
 from router import affinity, choose, needs, prefer
+from router.choose import consistent_hash
 from router.choose.asked import Policy, Strategy
 from router.choose.direct import Direct
 from router.choose.priority import Priority
@@ -36,6 +37,7 @@ class Picking(Known):
         """What a configuration says of choosing. `policies` are an operator's."""
         self._needs = needs.default(config.needs)
         self._needs_little = needs.trivial(self._needs)
+        self._is_choosy = prefer.is_choosy(self._needs)
         self._load_factor = config.affinity.load_factor
         self._take_strategies(config, policies)
 
@@ -48,30 +50,48 @@ class Picking(Known):
         pool = self.pool(target, plan.capability, now)
         group = self.group(plan, pool, now)
         if len(group) > 1 or (group and self._refuses):
-            return self.choose(plan, target, pool, group)
+            found = self.choose(plan, target, pool, group)
+            return self._below(plan, target, pool, now) if found is None else found
         return group[0] if group else None
 
     def group(self, plan: Plan, pool: Pool, now: float) -> Upstreams:
         """The equals among which `plan` chooses: the best tier's, as far as they were not asked."""
-        tiers = (pool.panic or pool.tiers) if plan.last_resort else pool.first
-        if pool.picky or plan.needs is not self._needs or not self._needs_little:
-            tiers = self._allowed(plan, tiers, now)
+        tiers = self._tiers(plan, pool, now)
         if not tiers:
             return ()
         return _untried(tiers, plan.tried) if plan.tried else tiers[0]
 
     def choose(self, plan: Plan, target: Target, pool: Pool, group: Upstreams) -> Upstream | None:
         """One of several that may all be asked. None: the strategy refuses them all."""
+        strategy = self.strategy(target)
+        if (
+            target.prefer_warm_s
+            or pool.cache_types
+            or self._is_choosy
+            or plan.needs is not self._needs
+        ):
+            group = self.preferred(plan, target, pool, group)
+        if plan.key is not None and not isinstance(strategy, _UNSWAYED):
+            return affinity.choose(group, plan.key, self._load_factor)
+        return strategy.choose(group, plan)
+
+    def preferred(self, plan: Plan, target: Target, pool: Pool, group: Upstreams) -> Upstreams:
+        """Those of `group` that go first, whatever the strategy: never none."""
         if target.prefer_warm_s and not plan.attempts:
             group = prefer.warm(group, plan.now, target.prefer_warm_s)
         strategy = self.strategy(target)
-        if plan.needs is not self._needs and not isinstance(strategy, Score):
+        if not isinstance(strategy, Score):
             group = prefer.nearer(group, plan.needs)
-        if plan.key is not None and not isinstance(strategy, _UNSWAYED):
-            return affinity.choose(group, plan.key, self._load_factor)
-        if pool.cache_types:
+        if pool.cache_types and (plan.key is None or isinstance(strategy, _UNSWAYED)):
             group = self._by_cache_type(group, plan.envelope)
-        return strategy.choose(group, plan)
+        return group
+
+    def numbers(self, plan: Plan, target: Target, group: Upstreams) -> dict[str, str]:
+        """For each of `group` by name, what decides between them, in words."""
+        strategy = self.strategy(target)
+        if plan.key is not None and not isinstance(strategy, _UNSWAYED):
+            return consistent_hash.places(group, plan.key, self._load_factor)
+        return strategy.explain(group, plan)
 
     def took(self, plan: Plan, upstream: Upstream) -> None:
         """For strategies that learn from what they chose."""
@@ -79,6 +99,21 @@ class Picking(Known):
             strategy = self.strategy(plan.target)
             if strategy.learns:
                 strategy.took(upstream, plan)
+
+    def _below(self, plan: Plan, target: Target, pool: Pool, now: float) -> Upstream | None:
+        """One of a later tier's, or one that was asked before: the best were all refused."""
+        for tier in self._tiers(plan, pool, now):
+            found = self.choose(plan, target, pool, tier)
+            if found is not None:
+                return found
+        return None
+
+    def _tiers(self, plan: Plan, pool: Pool, now: float) -> Tiers:
+        """Those that `plan` may ask, best first."""
+        tiers = (pool.panic or pool.tiers) if plan.last_resort else pool.first
+        if pool.picky or plan.needs is not self._needs or not self._needs_little:
+            return self._allowed(plan, tiers, now)
+        return tiers
 
     def _allowed(self, plan: Plan, tiers: Tiers, now: float) -> Tiers:
         """Without those that may not serve this request; why not is kept."""

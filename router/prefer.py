@@ -27,6 +27,11 @@ def warm(candidates: Candidates, now: float, within_s: float) -> Candidates:
     return _first(candidates, answered_lately)
 
 
+def is_choosy(needs: Needs) -> bool:
+    """Whether `nearer` has anything to prefer by."""
+    return needs.region is not None or needs.gpu == "prefer"
+
+
 def nearer(candidates: Candidates, needs: Needs) -> Candidates:
     """For every strategy but `score`, which weighs the region and breaks ties by the GPU itself."""
     region = needs.region

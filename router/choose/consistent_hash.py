@@ -31,18 +31,25 @@ class ConsistentHash(Forgetful):
         key = self._key(asked)
         if key is None:
             return {u.name: f"no key and no prompt, {in_flight(u)}" for u in candidates}
-        share = affinity.fair_share(candidates, self._load_factor)
-        order = sorted(
-            candidates, key=lambda u: affinity.score(key, u.hash, u.weight), reverse=True
-        )
-        return {
-            upstream.name: f"{place} of {len(order)} for this key, {in_flight(upstream)} "
-            f"of {share * upstream.weight:.2f}"
-            for place, upstream in enumerate(order, 1)
-        }
+        return _places(candidates, key, self._load_factor)
 
     def _key(self, asked: Asked) -> int | None:
         if asked.key is not None:
             return affinity.name_hash(asked.key)
         text = asked.envelope.prefix(self._prefix_bytes)
         return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") if text else None
+
+
+def places(candidates: Candidates, key: str, load_factor: float) -> dict[str, str]:
+    """What decides where a request's own key goes, whatever the strategy, as /explain shows it."""
+    return _places(candidates, affinity.name_hash(key), load_factor)
+
+
+def _places(candidates: Candidates, key: int, load_factor: float) -> dict[str, str]:
+    share = affinity.fair_share(candidates, load_factor)
+    order = sorted(candidates, key=lambda u: affinity.score(key, u.hash, u.weight), reverse=True)
+    return {
+        upstream.name: f"{place} of {len(order)} for this key, {in_flight(upstream)} "
+        f"of {share * upstream.weight:.2f}"
+        for place, upstream in enumerate(order, 1)
+    }
