@@ -129,7 +129,11 @@ class Api:
         return json_response(Engines(engines=views, total=len(views), timestamp=_now()))
 
     async def one(self, request: web.Request) -> web.Response:
-        return json_response(self._engine(request).view())
+        """With `load=now` the engine is asked what it does before the answer."""
+        engine = self._engine(request)
+        if request.query.get("load") == "now":
+            await engine.read_load()
+        return json_response(engine.view())
 
     async def order(self, request: web.Request) -> web.Response:
         """202: it is taken; `GET /engines/{name}` tells what comes of it."""

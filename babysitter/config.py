@@ -31,6 +31,9 @@ class Shared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: Requests in flight and no token for so long: unready, then restarted (default 90; 0: off).
     #: Works for kinds that tell what they do: vllm, sglang, llama_cpp, xllamacpp, mock.
     stall_s: Seconds | None = None
+    #: How often its own metrics are read, for its load and for `stall_s` (default 5; 0: never, and
+    #: `stall_s` has nothing to go by). Works for the same kinds.
+    metrics_s: Seconds | None = None
     #: On a stop or restart, how long requests in flight may go on (default 30; 0: not at all).
     drain_timeout_s: Seconds | None = None
     #: Kinds that do not tell their load: a connection that said nothing for so long after an answer

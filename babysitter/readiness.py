@@ -122,6 +122,14 @@ async def until_drained(prober: Prober, settings: Settings, settle_s: float) -> 
         await asyncio.sleep(0.05)
 
 
+def waiting(port: int, idle_s: float) -> int | None:
+    """How many connections to it are waited for; None where the kernel does not tell."""
+    try:
+        return sum(traffic.busy([one], idle_s) for one in traffic.connections(port))
+    except OSError:
+        return None
+
+
 def _traffic(port: int, idle_s: float) -> bool:
     try:
         return traffic.busy(traffic.connections(port), idle_s)

@@ -27,6 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 600.0
     unresponsive_s: float = 30.0
     stall_s: float = 90.0
+    metrics_s: float = 5.0
     drain_timeout_s: float = 30.0
     drain_idle_s: float = 2.0
     stop_grace_s: float = 10.0

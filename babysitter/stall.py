@@ -16,10 +16,25 @@ from babysitter.kinds.base import Progress
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`work` grows with every step of work; only whether it changed is looked at."""
+    """`work` grows with every step of work; only whether it changed is looked at. `cache_use`: the
+    share of its cache in use, where it tells."""
 
-    in_flight: float
+    running: float
+    waiting: float
     work: float
+    cache_use: float | None = None
+
+    @property
+    def in_flight(self) -> float:
+        return self.running + self.waiting
+
+    @property
+    def load(self) -> dict[str, float]:
+        """As a beat carries it."""
+        told = {"in_flight": self.in_flight, "running": self.running, "waiting": self.waiting}
+        if self.cache_use is not None:
+            told["cache_use"] = round(self.cache_use, 3)
+        return told
 
 
 @dataclass(slots=True)
@@ -48,36 +63,46 @@ class StallWatch:
 
 def read(progress: Progress, body: bytes) -> Reading | None:
     """What `body`, from `progress.path`, says; None where it tells of no requests at all."""
-    values = _samples(body)
-    if not any(name in values for name in progress.in_flight):
+    values = _samples(body, progress.names)
+
+    def total(names: tuple[str, ...]) -> float:
+        return sum(sum(values.get(name, ())) for name in names)
+
+    if not any(name in values for name in (*progress.running, *progress.waiting)):
         return None
+    caches = [value for name in progress.cache_use for value in values.get(name, ())]
     return Reading(
-        in_flight=sum(values.get(name, 0.0) for name in progress.in_flight),
-        work=sum(values.get(name, 0.0) for name in progress.work),
+        running=total(progress.running),
+        waiting=total(progress.waiting),
+        work=total(progress.work),
+        cache_use=max(caches) if caches else None,  # of several engine cores the fullest
     )
 
 
-def _samples(body: bytes) -> dict[str, float]:
-    """Sums of samples by name, whatever their labels. Some llama.cpp versions send the whole text
-    as one JSON string (its issue 17384)."""
+def _samples(body: bytes, names: frozenset[str]) -> dict[str, list[float]]:
+    """The samples called `names`, whatever their labels: an engine may tell thousands of others.
+    Some llama.cpp versions send the whole text as one JSON string (its issue 17384)."""
     text = body.decode("utf-8", "replace")
     if text.startswith('"'):
         try:
             text = msgspec.json.decode(body, type=str)
         except msgspec.MsgspecError:
             return {}
-    values: dict[str, float] = {}
+    beginnings = tuple(names)
+    values: dict[str, list[float]] = {}
     for line in text.splitlines():
-        if not line or line.startswith("#"):
+        if not line.startswith(beginnings):
             continue
         name, _, rest = line.partition(" ")
         if "{" in line:
             name, _, rest = line.partition("{")
             rest = rest.rpartition("}")[2]
+        if name not in names:
+            continue
         try:
             value = float(rest.split()[0])
         except (ValueError, IndexError):
             continue
         if math.isfinite(value):  # NaN is what a gauge without data says
-            values[name] = values.get(name, 0.0) + value
+            values.setdefault(name, []).append(value)
     return values

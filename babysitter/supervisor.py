@@ -120,6 +120,7 @@ class Supervisor:
             progress=self._told_progress(),
             registered=registrar is not None and registrar.registered,
             conflict=registrar.conflict if registrar else None,
+            load=life.watch.load if life else None,
         )
 
     def _told_progress(self) -> str | None:
@@ -136,6 +137,11 @@ class Supervisor:
     def post(self, event: events.Event) -> None:
         """An operator's word, or something that happened."""
         self._events.put_nowait(event)
+
+    async def read_load(self) -> None:
+        """Ask it now what it does, for `view`."""
+        if self._life is not None:
+            await self._life.watch.read_load()
 
     def start(self) -> None:
         """Adopt what an earlier babysitter left, or start the engine; then keep it."""
@@ -352,6 +358,7 @@ class Supervisor:
         self._life = life = Life(self.name, handle, watch, self._place.folder)
         life.spawn(self._watch_exit(life), "exit")
         life.spawn(watch.run(), "readiness")
+        life.spawn(watch.work(), "work")
         return life
 
     def _serves(self, found: list[Model]) -> None:
@@ -377,6 +384,8 @@ class Supervisor:
         if self.state is State.STOPPING:
             await life.stopped()  # stopped means that no process is left
         self._life = None
+        if self._registrar is not None:
+            self._registrar.book.load = None
         self._clearing = tasks.spawn(life.clear(), f"clearing of {self.name}")
         ending = _ending(how, lines, str(holder) if holder else None)
         self.post(events.Exited(handle.instance_id, ending))

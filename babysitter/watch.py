@@ -46,6 +46,8 @@ class Watch:
         serves: Callable[[list[Model]], None],
     ) -> None:
         self.text: str | None = None
+        #: What it last told of its work; None: nothing.
+        self.load: dict[str, float] | None = None
         self._handle = handle
         self._settings = settings
         self._prober = prober
@@ -54,6 +56,7 @@ class Watch:
         self._post = post
         self._serves = serves
         self._stall = StallWatch(settings.stall_s)
+        self._ready = False
         self._mistake: str | None = None
         self._log = logs.get("engine", engine=settings.name)
 
@@ -65,14 +68,13 @@ class Watch:
             now = monotonic()
             known = socket_seen is not None and now - socket_seen < SOCKET_KNOWN_S
             seen = await self.look(socket_known=known)
-            ready = isinstance(seen.event, events.Answered)
+            self._ready = ready = isinstance(seen.event, events.Answered)
             if not ready:
                 socket_seen = None
                 self.text = await self._in_the_way(seen)
             else:
                 socket_seen = socket_seen if known else now
                 self._serves(seen.models)
-                await self._work()
             self._post(seen.event)
             await asyncio.sleep(self._pause(ready, monotonic() - began))
 
@@ -87,15 +89,45 @@ class Watch:
             return min(LOOK_READY_S, self._settings.stall_s / 4 or LOOK_READY_S)
         return LOOK_STARTING_S if since_s < LOOK_SLOW_AFTER_S else LOOK_SLOW_S
 
-    async def _work(self) -> None:
+    async def work(self) -> None:
+        """Read what it does again and again, while it is ready. Never ends by itself."""
+        while True:
+            every_s = self._settings.metrics_s
+            if self._ready and every_s:
+                await self._observe()
+            await asyncio.sleep(self._reading_pause(every_s))
+
+    def _reading_pause(self, every_s: float) -> float:
+        if not self._ready or not every_s:
+            return LOOK_SLOW_S
+        return min(every_s, self._settings.stall_s / 4 or every_s)
+
+    async def _observe(self) -> None:
         reading = await self._prober.reading()
         if reading is None:
+            self._tell(None)
             return
-        if self._registrar is not None:
-            self._registrar.book.load = {"in_flight": reading.in_flight}
+        self._tell(reading.load)
         text = self._stall.observe(reading, monotonic())
         if text is not None:
             self._post(events.Stalled(self._handle.instance_id, text))
+
+    async def read_load(self) -> None:
+        """Ask now; where its kind does not tell, count the connections that are waited for."""
+        reading = await self._prober.reading()
+        if reading is not None:
+            self._tell(reading.load)
+            return
+        settings = self._settings
+        waiting = await asyncio.to_thread(
+            readiness.waiting, settings.given.port, settings.drain_idle_s
+        )
+        self.load = None if waiting is None else {"in_flight": float(waiting)}
+
+    def _tell(self, load: dict[str, float] | None) -> None:
+        self.load = load
+        if self._registrar is not None:
+            self._registrar.book.load = load
 
     async def _in_the_way(self, seen: readiness.Seen) -> str | None:
         """Why it is not ready yet, and the last line that it said."""

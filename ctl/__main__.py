@@ -19,14 +19,17 @@ from common.version import VERSION
 from ctl import (
     chat,
     config,
+    drain,
     engine,
     engines,
     explain,
     logs,
     models,
     provider,
+    restart,
     services,
     status,
+    undrain,
     wait,
 )
 from ctl.errors import CtlError, Exit
@@ -41,6 +44,9 @@ VERBS: dict[str, ModuleType] = {
     "logs": logs,
     "wait": wait,
     "engine": engine,
+    "drain": drain,
+    "undrain": undrain,
+    "restart": restart,
     "chat": chat,
     "explain": explain,
     "config": config,

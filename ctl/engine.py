@@ -58,7 +58,7 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
         if args.action == "kill" or args.no_wait:
             now = await client.get(url, Engine)
         else:
-            now = await _done(client, url, args.action, before, args.timeout)
+            now = await until_done(client, url, args.action, before, args.timeout)
     if out.json:
         out.value(now)
     else:
@@ -66,7 +66,9 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
     return Exit.WELL
 
 
-async def _done(client: Client, url: str, action: str, before: Engine, timeout_s: float) -> Engine:
+async def until_done(
+    client: Client, url: str, action: str, before: Engine, timeout_s: float
+) -> Engine:
     """The engine once `action` is done. Raises CtlError when it fails or takes too long."""
     deadline = monotonic() + timeout_s
     while True:

@@ -23,6 +23,10 @@ class Output:
         for line in lines:
             print(line)
 
+    def line(self, text: str) -> None:
+        """One line, at once: for what takes its time."""
+        print(text, flush=True)
+
     def value(self, value: Any) -> None:
         """A JSON document, readable by people too."""
         print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

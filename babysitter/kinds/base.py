@@ -44,12 +44,19 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where an engine tells what it does, in Prometheus' text form: samples that count requests in
-    flight, and samples that grow with work."""
+    """Where an engine tells what it does, in Prometheus' text form: samples that count requests it
+    works on and requests that wait, samples that grow with work, and, under whichever of these
+    names it has, the share of its cache that is in use (0 to 1)."""
 
     path: str
-    in_flight: tuple[str, ...]
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
     work: tuple[str, ...]
+    cache_use: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.running, *self.waiting, *self.work, *self.cache_use))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from babysitter.kinds.base import Given, Kind, Probe, Progress, Run, has_flag
 
 PROGRESS = Progress(
     path="/metrics",
-    in_flight=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
+    running=("llamacpp:requests_processing",),
+    waiting=("llamacpp:requests_deferred",),
     work=("llamacpp:n_decode_total", "llamacpp:tokens_predicted_total"),
+    cache_use=("llamacpp:kv_cache_usage_ratio",),
 )
 
 

@@ -4,8 +4,10 @@ from babysitter.kinds.base import Given, Kind, Missing, Probe, Progress, Run, no
 
 PROGRESS = Progress(
     path="/metrics",
-    in_flight=("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    running=("vllm:num_requests_running",),
+    waiting=("vllm:num_requests_waiting",),
     work=("mock_events_total", "mock_completions_total"),
+    cache_use=("vllm:kv_cache_usage_perc",),
 )
 
 

@@ -8,8 +8,10 @@ from babysitter.kinds.base import Given, Kind, Probe, Progress, Run, has_flag
 
 PROGRESS = Progress(
     path="/metrics",
-    in_flight=("sglang:num_running_reqs", "sglang:num_queue_reqs"),
+    running=("sglang:num_running_reqs",),
+    waiting=("sglang:num_queue_reqs",),
     work=("sglang:generation_tokens_total", "sglang:prompt_tokens_total"),
+    cache_use=("sglang:token_usage",),
 )
 
 

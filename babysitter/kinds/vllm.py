@@ -9,8 +9,11 @@ from babysitter.kinds.base import Given, Kind, Probe, Progress, Run
 
 PROGRESS = Progress(
     path="/metrics",
-    in_flight=("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    running=("vllm:num_requests_running",),
+    waiting=("vllm:num_requests_waiting",),
     work=("vllm:generation_tokens_total", "vllm:prompt_tokens_total"),
+    # Its name before 0.10 is the second.
+    cache_use=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
 )
 
 

@@ -27,6 +27,9 @@ from babysitter.mock.settings import QUEUE_MAX, Settings
 from babysitter.mock.stats import Stats
 from common import clock
 
+#: Without `max_concurrency`, so many requests fill the cache that it pretends to have.
+REQUESTS_CACHED = 64
+
 
 class Job(Struct, kw_only=True):
     """What to do about one request. A control job is not counted, queued or logged."""
@@ -200,8 +203,16 @@ class Engine:
             f"vllm:num_requests_running {stats.in_flight}",
             "# TYPE vllm:num_requests_waiting gauge",
             f"vllm:num_requests_waiting {stats.queued}",
+            "# TYPE vllm:kv_cache_usage_perc gauge",
+            f"vllm:kv_cache_usage_perc {self._cache_use():.4f}",
+            "# TYPE vllm:generation_tokens_total counter",
+            f"vllm:generation_tokens_total {stats.events}",
         ]
         return ("\n".join(lines) + "\n").encode()
+
+    def _cache_use(self) -> float:
+        """As if each request took the same share of a cache that holds all it works on at once."""
+        return min(1.0, self.stats.in_flight / (self.settings.max_concurrency or REQUESTS_CACHED))
 
     # ---- counting
 

@@ -45,7 +45,11 @@ class BabysitterHealth(Struct, frozen=True, kw_only=True):
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """`GET /engines/{name}`. `since`: when the state began; `service`: its name in the registry."""
+    """`GET /engines/{name}`. `since`: when the state began; `service`: its name in the registry.
+
+    `load`: what it last told of its work, {in_flight, running, waiting, cache_use}; null where it
+    tells nothing. With `?load=now` it is asked before the answer.
+    """
 
     name: str
     service: str
@@ -63,6 +67,7 @@ class Engine(Struct, frozen=True, kw_only=True):
     progress: str | None = None
     registered: bool = False
     conflict: str | None = None
+    load: dict[str, float] | None = None
 
 
 class Engines(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 def shape(value: Any) -> Any:
     """Names of fields, not what they hold; a model object's own fields are the engine's matter."""
     if isinstance(value, dict):
-        inner = {"data", "meta"}
+        inner = {"data", "meta", "load"}
         return {key: None if key in inner else shape(one) for key, one in value.items()}
     if isinstance(value, list):
         return [shape(value[0])] if value else []

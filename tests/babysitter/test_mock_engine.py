@@ -347,6 +347,7 @@ async def test_metrics_tell_what_waits_and_runs(
     _, raw = await ask(http, mock, "/metrics")
     assert b'mock_requests_total{model="m"} 1' in raw
     assert b"vllm:num_requests_waiting 0" in raw
+    assert b"vllm:kv_cache_usage_perc 0.0000" in raw
 
 
 # ---- the connection itself

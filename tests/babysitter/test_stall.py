@@ -12,12 +12,15 @@ vllm:num_requests_running{engine="0",model_name="m"} 2.0
 vllm:num_requests_waiting{engine="0",model_name="m"} 1.0
 vllm:generation_tokens_total{engine="0",model_name="m"} 100.0
 vllm:prompt_tokens_total{engine="0",model_name="a b{c}"} 7e2
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.5
+vllm:num_requests_running_ever 9
 vllm:other NaN
 """
 
 
 def seen(watch: StallWatch, *readings: tuple[float, float, float]) -> list[str | None]:
-    return [watch.observe(Reading(flight, work), at) for at, flight, work in readings]
+    return [watch.observe(Reading(flight, 0, work), at) for at, flight, work in readings]
 
 
 def test_requests_in_flight_and_nothing_moves() -> None:
@@ -45,21 +48,32 @@ def test_off() -> None:
 
 
 def test_vllms_metrics() -> None:
-    assert read(vllm.PROGRESS, VLLM) == Reading(3.0, 800.0)
+    assert read(vllm.PROGRESS, VLLM) == Reading(2.0, 1.0, 800.0, 0.5)
+
+
+def test_the_load_that_a_beat_carries() -> None:
+    full = Reading(2.0, 1.0, 800.0, 0.51239)
+    assert full.load == {"in_flight": 3.0, "running": 2.0, "waiting": 1.0, "cache_use": 0.512}
+    assert "cache_use" not in Reading(2.0, 1.0, 800.0).load
+
+
+def test_the_older_name_of_vllms_cache_does_as_well() -> None:
+    text = b"vllm:num_requests_running 0\nvllm:gpu_cache_usage_perc 0.125\n"
+    assert read(vllm.PROGRESS, text) == Reading(0.0, 0.0, 0.0, 0.125)
 
 
 def test_llama_cpps_metrics_also_as_one_json_string() -> None:
     text = (
         b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\nllamacpp:n_decode_total 9"
     )
-    expected = Reading(1.0, 9.0)
+    expected = Reading(1.0, 0.0, 9.0)
     assert read(llama_cpp.PROGRESS, text) == expected
     assert read(llama_cpp.PROGRESS, b'"' + text.replace(b"\n", rb"\n") + b'"') == expected
 
 
 def test_what_is_no_number_is_left_out() -> None:
     text = b"vllm:num_requests_running NaN\nvllm:num_requests_waiting 1\n"
-    assert read(vllm.PROGRESS, text) == Reading(1.0, 0.0)
+    assert read(vllm.PROGRESS, text) == Reading(0.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("progress", [vllm.PROGRESS, mock.PROGRESS])
