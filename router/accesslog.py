@@ -43,6 +43,7 @@ class Line(Struct, omit_defaults=True):
     total_ms: int | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    resumed: int | None = None
     error: str | None = None
 
 
@@ -86,6 +87,7 @@ def line(plan: Plan, end: End, ts: str) -> Line:
         int((end.ended - started) * 1000 + 0.5),
         end.tokens_in,
         end.tokens_out,
+        plan.resumes or None,
         None if end.outcome is _OK else error_of(plan, end),
     )
 
@@ -118,6 +120,8 @@ def console(plan: Plan, end: End, time: str) -> str:
         parts.append(f"{end.tokens_out} tok")
     if plan.attempts > 1:
         parts.append(f"{plan.attempts} attempts")
+    if plan.resumes:
+        parts.append(f"resumed {plan.resumes}")
     why = None if end.outcome is _OK else error_of(plan, end)
     if why:
         if end.stalled_s:

@@ -5,20 +5,23 @@
 
 What ends badly before anything was written goes to `_failed` (another attempt may follow), after it
 to `_cut`; what ends well to `_finish`. Tokens and terminal markers are read from what passed last.
+Where a stream may be resumed it is held a second time, for what another upstream says first.
 """
 
 from urllib.parse import quote
 
 from common import clock
-from router import events
+from router import events, resume
 from router.downstream import Client, connection_line
 from router.events import Splitter
 from router.framing import LAST_CHUNK, Framing
 from router.head import AnswerHead, Head, status_line
 from router.inbound import NEVER
 from router.outcome import Failure
+from router.resume import Resume
 from router.route import Route
 from router.seam import Attempt, End, Ticket
+from router.spliced import Spliced
 from router.stream import Stream
 from router.uplink import Uplink
 
@@ -51,6 +54,9 @@ class Answering:
     _held = b""
     #: Once it is.
     _events: Stream | None = None
+    #: What it said so far, where it may be resumed.
+    _resume: Resume | None = None
+    _resume_bytes_max: int
     #: Bytes it had passed when its limit was last looked at, and how often it had not moved.
     _seen = 0
     _quiet = 0
@@ -77,7 +83,11 @@ class Answering:
         raise NotImplementedError
 
     def _committed(self) -> None:
-        """The request will not be sent again."""
+        """The request will not be sent again, unless to resume its answer."""
+        raise NotImplementedError
+
+    def _request(self) -> resume.Request | None:
+        """What may be resumed."""
         raise NotImplementedError
 
     # --- writing ----------------------------------------------------------------------------------
@@ -198,6 +208,11 @@ class Answering:
             self._failed(Failure.FIRST_EVENT_ERROR)
             return
         held, self._held = self._held, b""
+        attempt = self._attempt
+        assert attempt is not None
+        if attempt.resume:
+            self._relay_resumable(link, splitter, held, spoke=found is not None)
+            return
         out = self._answer_head(head, clock.monotonic())
         self._phase = EVENTS
         self._committed()
@@ -210,6 +225,38 @@ class Answering:
         self._write(out + stream.begin(held))
         self._relay_events(link)
 
+    def _relay_resumable(self, link: Uplink, splitter: Splitter, held: bytes, spoke: bool) -> None:
+        """What was held of a stream that may be resumed: of its first engine, or of another."""
+        head, ticket, stream = link.head, self._ticket, self._events
+        assert head is not None and ticket is not None
+        if isinstance(stream, Spliced):
+            if not spoke:
+                self._failed(Failure.MALFORMED)
+                return
+            self._phase = EVENTS
+            self._write(stream.go_on(link.parts, splitter, held))
+            self._relay_events(link)
+            return
+        request = self._request()
+        said = None if request is None else Resume(request, self._resume_bytes_max)
+        if said is not None:
+            held = said.take(held)
+        mode = None if said is None else said.mode
+        ticket.answer_head += b"x-creche-resume: %b\r\n" % (mode or "none").encode()
+        out = self._answer_head(head, clock.monotonic())
+        self._phase = EVENTS
+        write, chunked = self._client.transport.write, self._framing is CHUNKED
+        if said is None:
+            stream = link.stream = Stream(link.parts, splitter, write, chunked=chunked)
+        else:
+            # Every read of it comes here: the connection passes on none by itself.
+            self._resume = said
+            stream = Spliced(link.parts, splitter, write, said, chunked=chunked)
+        self._events = stream
+        self._committed()
+        self._write(out + stream.begin(held))
+        self._relay_events(link)
+
     def _relay_events(self, link: Uplink) -> None:
         """What came of a running stream, where `Stream.pass_on` would not take it."""
         stream = self._events
@@ -219,6 +266,15 @@ class Answering:
         except events.TooLongError:
             self._cut(Failure.MALFORMED)
             return
+        said = self._resume
+        if said is not None and (said.error or (link.complete and link.error is None)):
+            assert isinstance(stream, Spliced)
+            out += stream.last_words()
+            if said.error or not said.ended:
+                # An engine that is stopped may end its answer in good order, halfway.
+                self._write(out)
+                self._cut(Failure.ENDED_EARLY)
+                return
         if link.error is not None:
             self._write(out)
             self._cut(Failure.MALFORMED)

@@ -163,6 +163,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bodies_disk_bytes_max: Bytes = 8 << 30
     #: One server-sent event: a longer one is a broken answer.
     event_bytes_max: Bytes = 1 << 20
+    #: Of a stream that may be resumed, the text that is kept for that; a longer one is not resumed.
+    resume_bytes_max: Bytes = 1 << 20
     #: Clients' connections; above it new ones are closed.
     connections_max: Count = 10_000
     #: Bytes a client may send ahead while its request is in flight.

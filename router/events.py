@@ -95,6 +95,17 @@ def last_end(data: bytes) -> int:
     return end
 
 
+def each(whole: bytes) -> list[bytes]:
+    """Whole events one by one, each with its blank line. Joined they are `whole`."""
+    if b"\r" not in whole:
+        return [piece + b"\n\n" for piece in whole.split(b"\n\n")[:-1]]
+    found, at = [], 0
+    for end in _BLANK.finditer(whole):
+        found.append(whole[at : end.end()])
+        at = end.end()
+    return found
+
+
 def count(events: bytes) -> int:
     """How many blank lines, at the usual line ends. For statistics."""
     found = events.count(b"\n\n")

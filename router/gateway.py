@@ -2,7 +2,8 @@
 
     READ ─▶ WAIT ⇄ CONNECT ─▶ ASKED ─▶ HELD ─▶ EVENTS ─┐
              ▲          │        │ └──────────▶ PLAIN ──┴─▶ DONE
-             └──────────┴────────┴── another attempt: nothing was written to the client yet
+             └──────────┴────────┴── another attempt: nothing was written to the client yet, or
+                                     a stream that broke off goes on elsewhere
 
     READ     its body is parsed off the loop        ASKED   the request is going out, no head yet
     WAIT     in a queue, or backing off             HELD    an event stream before its first data
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from common import clock
 from common.tasks import spawn
-from router import envelope, errors
+from router import envelope, errors, resume
 from router.answering import (
     ASKED,
     CHUNKED,
@@ -34,6 +35,7 @@ from router.answering import (
 from router.asking import Asking
 from router.body import Bodies
 from router.downstream import Client, problem_head
+from router.edit import Edit
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem, RequestError
 from router.events import Splitter
@@ -44,6 +46,7 @@ from router.outcome import Failure, Outcome, of_failure, of_status
 from router.reading import INLINE_BYTES_MAX, read_model
 from router.request_id import RequestIds
 from router.seam import Ask, Attempt, Desk, End, Step, Upstream, Wait
+from router.spliced import Spliced
 from router.tunnel import Tunnel
 from router.uplink import Pool, Uplink
 
@@ -95,6 +98,8 @@ class Exchange(Asking):
     #: How the last attempt failed.
     _failure: Failure | None = None
     _retry_after = False
+    #: The answer broke off, and its rest cannot be asked for.
+    _unresumable = False
 
     def __init__(self, gateway: Gateway, client: Client, incoming: Incoming) -> None:
         self._gateway = gateway
@@ -106,6 +111,7 @@ class Exchange(Asking):
         self._id = head.id or gateway.ids.next(clock.wall())
         self._chunk_s = gateway.timeouts.between_chunks_s
         self._event_bytes_max = gateway.limits.event_bytes_max
+        self._resume_bytes_max = gateway.limits.resume_bytes_max
         self._bodies = gateway.bodies
         self._timeouts = gateway.timeouts
 
@@ -205,12 +211,14 @@ class Exchange(Asking):
     def _try(self, attempt: Attempt, now: float) -> None:
         self._attempt = attempt
         self._sent = False
+        if attempt.resume:
+            self._ask_resumable(attempt)
         link = None if self._fresh else self._gateway.pool.take(attempt.upstream)
         if link is not None:
             self._send(link, now)
             return
         self._phase = CONNECT
-        self._client.deadline = now + attempt.upstream.connect_timeout_s
+        self._deadline(now + attempt.upstream.connect_timeout_s)
         self._task = spawn(self._connect(attempt.upstream), "connect")
 
     async def _connect(self, upstream: Upstream) -> None:
@@ -230,6 +238,50 @@ class Exchange(Asking):
             self._failed(Failure.CLOSED)
         else:
             self._send(link, clock.monotonic())
+
+    # --- streams that may be resumed ------------------------------------------------------------
+
+    def _ask_resumable(self, attempt: Attempt) -> None:
+        """What is asked of an upstream beside the request itself, or in its place."""
+        body, said, ticket = self._body, self._resume, self._ticket
+        assert ticket is not None
+        if said is not None:
+            attempt.edit = Edit(0, body.size, said.body(ticket.answer_model))
+        elif attempt.resume == "tokens" and not body.on_disk and resume.tells_ids(self._head.path):
+            data, edit = body.whole(), attempt.edit
+            if edit is not None:
+                data = data[: edit.start] + edit.text + data[edit.stop :]
+            asking = resume.asking_ids(data)
+            if asking is not None:
+                attempt.edit = Edit(0, body.size, asking)
+
+    def _request(self) -> resume.Request | None:
+        """What may be resumed."""
+        if self._body.on_disk:
+            return None
+        return resume.read(self._head.path, self._body.whole())
+
+    def _goes_on(self, stream: Spliced, now: float) -> bool:
+        """A stream broke off that may be resumed: whether it is, or had nothing more to say."""
+        ticket, said = self._ticket, stream.resume
+        assert ticket is not None
+        ticket.lost(now)
+        rest = said.cut()
+        if rest is None:
+            self._unresumable = True
+            return False
+        self._write(stream.say(rest.out))
+        if not rest.more:
+            if self._framing is CHUNKED:
+                self._write(LAST_CHUNK)
+            self._end(Outcome.OK, None, now)
+            return True
+        step = ticket.resume(now)
+        if not isinstance(step, Attempt):
+            return False
+        self._fresh = False
+        self._try(step, now)
+        return True
 
     # --- the answer -----------------------------------------------------------------------------
 
@@ -290,6 +342,9 @@ class Exchange(Asking):
             link.keep = False
         if attempt.chunk_s is not None:
             self._chunk_s = attempt.chunk_s
+        if self._first_byte:
+            self._continued(link, head, now)
+            return
         if status == 101:
             self._open_tunnel(link, head, now)
             return
@@ -304,6 +359,20 @@ class Exchange(Asking):
             self._kept = [] if b"json" in head.type else None
         self._phase = PLAIN
         self._relay_plain(link, self._answer_head(head, now))
+
+    def _continued(self, link: Uplink, head: AnswerHead, now: float) -> None:
+        """Another upstream was asked for the rest of a stream, and answered."""
+        if head.status != 200 or not head.event_stream or head.encoded:
+            assert self._ticket is not None
+            self._ticket.declined(head.status, now)
+            self._leave()
+            self._break_off(Failure.ENDED_EARLY)
+            return
+        if self._client.paused:
+            link.transport.pause_reading()
+        self._phase = HELD
+        self._splitter = Splitter(self._gateway.limits.event_bytes_max)
+        self._relay_held(link)
 
     # --- upgrades -------------------------------------------------------------------------------
 
@@ -389,6 +458,9 @@ class Exchange(Asking):
 
     def _problem(self, problem: Problem) -> None:
         """The last word is the router's own."""
+        if self._first_byte:
+            self._break_off(self._failure or Failure.ENDED_EARLY)
+            return
         self._answer(problem)
         failure = self._failure
         self._end(Outcome.REFUSED if failure is None else of_failure(failure), failure)
@@ -418,11 +490,26 @@ class Exchange(Asking):
         link, self._link = self._link, None
         if link is not None:
             link.drop()
+        stream = self._events
+        if isinstance(stream, Spliced):
+            told = stream.resume.error
+            if self._goes_on(stream, clock.monotonic()):
+                return
+            self._break_off(failure, told)
+            return
+        if stream is not None and self._attempt is not None and self._attempt.resume:
+            assert self._ticket is not None
+            self._ticket.lost(clock.monotonic())
+            self._unresumable = True
+        self._break_off(failure)
+
+    def _break_off(self, failure: Failure, told: bytes = b"") -> None:
+        """Nobody says the rest. `told` is an engine's own event that says so."""
         client = self._client
-        if self._phase == EVENTS:
+        if self._events is not None:
             attempt = self._attempt
             assert attempt is not None
-            out = errors.event(
+            out = told or errors.event(
                 errors.failed(of_failure(failure), attempt.upstream.name),
                 self._route.family,
                 request_id=self._id.decode("latin-1"),
@@ -437,7 +524,8 @@ class Exchange(Asking):
         self._end(Outcome.CUT, failure)
 
     def _committed(self) -> None:
-        self._body.release()
+        if self._resume is None:
+            self._body.release()
 
     def _finish(self, link: Uplink) -> None:
         self._link = None
@@ -458,8 +546,11 @@ class Exchange(Asking):
 
     def shut_down(self) -> None:
         """The drain time is over."""
-        if self._phase in (EVENTS, PLAIN):
-            self._cut(Failure.ENDED_EARLY)
+        if self._phase in (EVENTS, PLAIN) or (self._first_byte and self._phase != DONE):
+            link, self._link = self._link, None
+            if link is not None:
+                link.drop()
+            self._break_off(Failure.ENDED_EARLY)
         elif self._phase != DONE:
             self._client.closing = True
             link, self._link = self._link, None
@@ -515,6 +606,7 @@ class Exchange(Asking):
             if failure is not None:
                 end.failure = failure
                 ticket.wake = None
+                end.unresumable = self._unresumable
                 if failure is Failure.STALLED and (self._events or self._stream):
                     end.stalled_s = self._chunk_s
             if self._first_byte:

@@ -49,6 +49,11 @@ class RouterCollector(Collector):
         refused = CounterMetricFamily(
             "creche_retries_refused", "Retries that the budget did not allow.", labels=["model"]
         )
+        resumes = CounterMetricFamily(
+            "creche_resumes",
+            "Streams of models with `resume` that broke off, by what became of them.",
+            labels=["model", "outcome"],
+        )
         fallbacks = CounterMetricFamily(
             "creche_fallbacks", "Requests that a model of the chain answered.", labels=["model"]
         )
@@ -71,13 +76,15 @@ class RouterCollector(Collector):
                     requests.add_metric([model, WORDS[outcome]], count)
             retries.add_metric([model], state.retries)
             refused.add_metric([model], state.budget.refused)
+            for became, count in state.resumes.items():
+                resumes.add_metric([model, became], count)
             fallbacks.add_metric([model], state.fallbacks)
             tokens.add_metric([model, "in"], state.tokens_in)
             tokens.add_metric([model, "out"], state.tokens_out.count)
             in_flight.add_metric([model], state.in_flight)
             _add(first, model, state.first_byte)
             _add(whole, model, state.durations)
-        yield from (requests, retries, refused, fallbacks, tokens, in_flight, first, whole)
+        yield from (requests, retries, refused, resumes, fallbacks, tokens, in_flight, first, whole)
 
     def _upstreams(self) -> Iterator[Family]:
         attempts = CounterMetricFamily(

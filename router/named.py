@@ -39,6 +39,9 @@ UpstreamStrategy = Literal[
     "priority_based",
     "load_balance",
 ]
+#: "tokens": exact where an engine tells its token ids on request.
+Resume = bool | Literal["tokens"]
+
 #: Choose the model itself; the upstream then by the router's `strategy`.
 ModelStrategy = Literal["complexity_based", "context_based", "quality_based", "adaptive_weighted"]
 Strategy = UpstreamStrategy | ModelStrategy
@@ -185,6 +188,10 @@ class Model(_Table, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] | None = None
     #: Upstreams that answered within so many milliseconds are preferred for a first attempt.
     prefer_warm_ms: Annotated[int, Meta(ge=0)] | None = None
+    #: Streams of chats and completions that break off, or stall, are continued by another of its
+    #: upstreams (docs/resume.md). "tokens": engines are asked for token ids besides (vLLM), so
+    #: that a completion goes on exactly where it was.
+    resume: Resume = False
     timeouts: ModelTimeouts = ModelTimeouts()
     limits: Limits = Limits()
 

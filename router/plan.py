@@ -34,6 +34,8 @@ from router.upstream import Upstream
 if TYPE_CHECKING:
     from router.brain import Brain
 
+#: A stream goes on elsewhere so often: what breaks three engines is likely the request.
+RESUMES_MAX = 2
 #: A backoff never takes longer.
 BACKOFF_S_MAX = 1.0
 
@@ -89,6 +91,10 @@ class Plan(Course):
     _broke: tuple[tuple[Node, int], ...] = ()
     #: Two upstreams gave broken answers: it is the request.
     _request_blamed = False
+    #: Attempts that were made for the rest of a stream that broke off.
+    resumes = 0
+    #: It broke off, whatever became of the rest.
+    broke_off = False
     _was_slow = False
     _raced = False
     _streams = False
@@ -155,7 +161,7 @@ class Plan(Course):
         node = self.node
         if node is not None and outcome is Outcome.BACKPRESSURE:
             self._brain.fitness.rest(node, retry_after_s, now)
-        another = self._another(outcome, True, now)
+        another = None if self.broke_off else self._another(outcome, True, now)
         if another is None:
             return None
         self._attempt_ended(outcome, now)
@@ -174,8 +180,46 @@ class Plan(Course):
         # Told to the node first: a failed connect takes it out of the choice that follows.
         self._attempt_ended(outcome, now, connect=failure is Failure.CONNECT)
         self.problem = errors.failed(outcome, self.service)
+        if self.broke_off:
+            return self.resume(now)
         another = self._another(outcome, sent, now)
         return self.problem if another is None else self._take(another, now)
+
+    def lost(self, now: float) -> None:
+        """A stream that may be resumed broke off, or stalled, after its first byte."""
+        self.broke_off = True
+        self.problem = errors.failed(Outcome.CUT, self.service)
+        self._attempt_ended(Outcome.CUT, now)
+
+    def resume(self, now: float) -> Attempt | Problem:
+        """Who may say the rest: another upstream of the same target, for the same model."""
+        target, last, problem = self.target, self.upstream, self.problem
+        assert target is not None and last is not None and problem is not None
+        if self.resumes >= RESUMES_MAX or self.attempts >= self._brain.config.retry.attempts_max:
+            return problem
+        self.now = now
+        found = self._brain.pick(self, target, now)
+        if found is None or found.node in self.tried:
+            return problem
+        if found.model_of(target) != last.model_of(target) or not self.state.budget.take():
+            return problem
+        self.resumes += 1
+        self.state.retries += 1
+        return self._attempt(found, now)
+
+    def declined(self, status: int, now: float) -> None:
+        """Asked for the rest, an upstream answered this, and no stream."""
+        outcome, node = of_status(status), self.node
+        if outcome is not _OK and outcome is not _CLIENT:
+            self._attempt_ended(outcome, now)
+        elif node is not None:
+            # It answered: that it cannot continue what another began is no fault.
+            self.node = None
+            node.in_flight -= 1
+            node.outcomes[outcome] += 1
+            if self.grant is not None:
+                self._give_back(now, None)
+            self._brain.fitness.succeeded(node, self.permit)
 
     def ended(self, end: End) -> None:
         """Once per request; a second call changes nothing."""
@@ -190,7 +234,8 @@ class Plan(Course):
                 node.in_flight -= 1
                 node.outcomes[outcome] += 1
                 if outcome is _OK:
-                    node.answered(end, self.attempt_started)
+                    if not self.resumes:  # two engines' answer tells nothing of either's pace
+                        node.answered(end, self.attempt_started)
                     if self.target is not None and self.target.fallback:
                         self.state.fallbacks += 1
                 if self.grant is not None:
@@ -208,6 +253,8 @@ class Plan(Course):
                 self._attempt_ended(outcome, end.ended, connect=end.failure is Failure.CONNECT)
         if self._broke:
             self._blame_upstream(end.ended)
+        if self.broke_off:
+            self.state.resumed(_became(end, self.resumes))
         if self.grants:
             used = _tokens(end)
             for grant in self.grants.values():
@@ -294,6 +341,7 @@ class Plan(Course):
             first_event_s=timeouts.first_event_s,
             chunk_s=timeouts.between_chunks_s,
             total_s=timeouts.total_s,
+            resume=target.resume if self.envelope.stream else False,
         )
 
     def _take(self, step: Upstream | Wait, now: float) -> Step:
@@ -386,6 +434,15 @@ class Plan(Course):
         broke, self._broke = self._broke, ()
         for node, permit in broke:
             self._brain.fitness.failed(node, permit, now)
+
+
+def _became(end: End, resumes: int) -> str:
+    """What became of a stream that broke off."""
+    if end.outcome is _OK or end.outcome is Outcome.CANCELLED:
+        return "ok" if end.outcome is _OK else "cancelled"
+    if end.unresumable:
+        return "refused"
+    return "failed" if resumes else "no_upstream"
 
 
 def _tokens(end: End) -> int | None:

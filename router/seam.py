@@ -3,13 +3,15 @@
     Desk.begin(ask) ─▶ Ticket (or raises RequestError: the caller is told, nothing was taken)
     Ticket.next ─▶ Attempt ─ sockets ─┬─ answered(status) ─▶ None: pass this answer on
                    ▲                  │                  └▶ Step: leave it, take the next
-                   │                  └─ failed(failure) ─▶ Step
+                   │                  ├─ failed(failure) ─▶ Step
+                   │                  └─ lost, resume ─▶ Step: a stream that broke off goes on
                    └── Wait (a place in a queue, or a backoff), then `next` again
     Ticket.ended(End): once, on every path, also after a Problem.
 
 A Step is an Attempt (its upstream's load is taken from this moment), a Wait or a Problem (the last
 word: the relay answers it). Load and permits of an attempt come back in `answered` with a Step,
-`failed` or `ended`, whichever comes first. No method awaits, blocks or raises but as said.
+`failed`, `lost`, `declined` or `ended`, whichever comes first. No method awaits, blocks or raises
+but as said.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +22,7 @@ from router.edit import Edit
 from router.endpoint import Paths
 from router.envelope import Envelope
 from router.errors import Problem
+from router.named import Resume
 from router.outcome import Failure, Outcome
 from router.route import Route
 
@@ -99,7 +102,7 @@ class Ask:
 class Attempt:
     """Try this upstream. Times in seconds; None is no limit."""
 
-    __slots__ = ("chunk_s", "edit", "first_event_s", "number", "total_s", "upstream")
+    __slots__ = ("chunk_s", "edit", "first_event_s", "number", "resume", "total_s", "upstream")
 
     def __init__(
         self,
@@ -110,10 +113,13 @@ class Attempt:
         first_event_s: float | None = None,
         chunk_s: float | None = None,
         total_s: float | None = None,
+        resume: Resume = False,
     ) -> None:
         self.upstream = upstream
         self.number = number
         self.edit = edit
+        #: Its stream may go on elsewhere when it breaks off.
+        self.resume: Resume = resume
         #: None: the relay's own limits.
         self.first_event_s = first_event_s
         self.chunk_s = chunk_s
@@ -152,6 +158,8 @@ class End:
     tokens_out: int | None = None
     #: Of tokens_in, what the engine had in its cache, where it says so.
     tokens_cached: int | None = None
+    #: It broke off and could not be resumed, for what was asked or how it was answered.
+    unresumable: bool = False
     #: False: the router answered for itself.
     upstream_spoke: bool = False
 
@@ -178,6 +186,18 @@ class Ticket(Protocol):
 
     def failed(self, failure: Failure, sent: bool, now: float) -> Step:
         """No answer that could be passed on. `sent`: bytes of the request had gone out."""
+        ...
+
+    def lost(self, now: float) -> None:
+        """A stream that may be resumed broke off, or stalled, after its first byte."""
+        ...
+
+    def resume(self, now: float) -> Attempt | Problem:
+        """Who may say the rest, after `lost`. Its `failed` leads to another, or a Problem."""
+        ...
+
+    def declined(self, status: int, now: float) -> None:
+        """Asked for the rest, an upstream answered this, and no stream."""
         ...
 
     def ended(self, end: End) -> None: ...

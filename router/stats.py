@@ -32,6 +32,7 @@ class ModelState:
         "queued",
         "refused_client",
         "requests",
+        "resumes",
         "retries",
         "rotation",
         "tokens_in",
@@ -50,6 +51,8 @@ class ModelState:
         #: Of the refused: those that were the caller's fault, by their 4xx.
         self.refused_client = 0
         self.retries = 0
+        #: Streams that broke off where they may be resumed, by what became of them.
+        self.resumes: dict[str, int] = {}
         #: Requests that a model of the chain answered.
         self.fallbacks = 0
         self.first_bytes = Samples()
@@ -60,6 +63,10 @@ class ModelState:
 
     def reconfigure(self, retry: Retry) -> None:
         self.budget.allow(retry.budget_percent, retry.budget_floor_per_s)
+
+    def resumed(self, outcome: str) -> None:
+        """ok, failed, no_upstream, refused or cancelled."""
+        self.resumes[outcome] = self.resumes.get(outcome, 0) + 1
 
     def tick(self) -> None:
         """Once a second."""
@@ -72,6 +79,8 @@ class ModelState:
         self.outcomes = [a + b for a, b in zip(self.outcomes, other.outcomes, strict=True)]
         self.refused_client += other.refused_client
         self.retries += other.retries
+        for outcome, count in other.resumes.items():
+            self.resumes[outcome] = self.resumes.get(outcome, 0) + count
         self.fallbacks += other.fallbacks
         self.tokens_in += other.tokens_in
         self.tokens_out.count += other.tokens_out.count

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -174,33 +175,54 @@ class Answers:
     # ---- one maker per path
 
     def _said(
-        self, body: dict[str, Any], model: str, heard: Sequence[str], faults: Faults, wall_s: float
+        self,
+        body: dict[str, Any],
+        model: str,
+        heard: Sequence[str],
+        faults: Faults,
+        wall_s: float,
+        first: int = 0,
+        prompt_ids: list[int] | None = None,
     ) -> shapes.Said:
+        """What is said from the answer's token `first` on."""
         settings = self._settings
         self._number += 1
-        whole = settings.tokens if faults.tokens is None else faults.tokens
+        whole = max((settings.tokens if faults.tokens is None else faults.tokens) - first, 0)
         count = whole
         for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
             limit = body.get(key)
             if isinstance(limit, int) and 0 < limit < count:
                 count = limit
-        name = None if settings.anonymous else settings.name
+        name = self._speaker
         return shapes.Said(
             name=settings.name,
             model=model,
             number=self._number,
             created=int(wall_s),
-            tokens=text.tokens(name, model, heard, count),
+            tokens=islice(text.tokens(name, model, heard, first + count), first, None),
             count=count,
-            prompt_tokens=sum(text.token_count(part) for part in heard),
+            prompt_tokens=sum(text.token_count(part) for part in heard) + first,
             cut_short=count < whole,
+            first=first,
+            prompt_ids=prompt_ids,
         )
+
+    @property
+    def _speaker(self) -> str | None:
+        return None if self._settings.anonymous else self._settings.name
 
     def _pace(self, faults: Faults) -> float:
         return (self._settings.pace_ms if faults.pace_ms is None else faults.pace_ms) / 1000
 
     def _chat(self, body: dict[str, Any], model: str, faults: Faults, wall_s: float) -> Answer:
-        said = self._said(body, model, _heard(body.get("messages")), faults, wall_s)
+        heard = _heard(body.get("messages"))
+        first = 0
+        if body.get("continue_final_message") is True:
+            if body.get("add_generation_prompt") is not False:
+                raise Refused(400, "continue_final_message wants add_generation_prompt: false")
+            begun = _content(body["messages"][-1].get("content"))
+            first = text.said_tokens(self._speaker, model, heard, begun)
+        said = self._said(body, model, heard, faults, wall_s, first)
         if body.get("stream") is True:
             events = shapes.chat_events(said, _wants_usage(body))
             return Stream(events, shapes.DONE, self._pace(faults))
@@ -209,7 +231,21 @@ class Answers:
     def _completion(
         self, body: dict[str, Any], model: str, faults: Faults, wall_s: float
     ) -> Answer:
-        said = self._said(body, model, _texts(body.get("prompt"), "prompt"), faults, wall_s)
+        prompt: Any = body.get("prompt")
+        heard, first = _texts(prompt, "prompt"), 0
+        if _are_ids(prompt):
+            given = [one for one in prompt if one < text.ANSWER_IDS]
+            heard, first = [text.of_prompt_ids(given)], len(prompt) - len(given)
+        elif len(heard) == 1:
+            # A prompt that goes on with what this engine would say is an answer begun elsewhere.
+            asked, speaker, rest = heard[0].partition(f"{self._speaker or 'mock'}:")
+            if speaker:
+                heard = [asked]
+                first = text.said_tokens(self._speaker, model, heard, speaker + rest)
+        ids = None
+        if body.get("return_token_ids") is True:
+            ids = prompt if _are_ids(prompt) else text.prompt_ids(heard[0])
+        said = self._said(body, model, heard, faults, wall_s, first, ids)
         if body.get("stream") is True:
             events = shapes.completion_events(said, _wants_usage(body))
             return Stream(events, shapes.DONE, self._pace(faults))
@@ -329,10 +365,14 @@ def _texts(given: Any, key: str) -> list[str]:
     if isinstance(given, str):
         return [given]
     if isinstance(given, list) and given:
-        if all(isinstance(item, int) for item in given):
+        if _are_ids(given):
             return [_joined(given)]
         return [item if isinstance(item, str) else _joined(item) for item in given]
     raise Refused(400, f"{key} is required")
+
+
+def _are_ids(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(item, int) for item in given)
 
 
 def _joined(ids: Any) -> str:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from babysitter.mock.faults import ErrorShape
+from babysitter.mock.text import ANSWER_IDS
 
 DONE = b"data: [DONE]\n\n"
 
@@ -26,6 +27,10 @@ class Said(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     cut_short: bool
     """the request asked for fewer tokens than there are: finish_reason `length`"""
+    first: int = 0
+    """the place of its first token in the whole answer, where that was begun elsewhere"""
+    prompt_ids: list[int] | None = None
+    """token ids were asked for"""
 
     @property
     def finish(self) -> str:
@@ -79,12 +84,15 @@ def chat_events(said: Said, with_usage: bool) -> Iterator[bytes]:
 
 
 def completion_events(said: Said, with_usage: bool) -> Iterator[bytes]:
-    def chunk(text: str, finish: str | None) -> dict[str, Any]:
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+    def chunk(text: str, finish: str | None, **ids: list[int]) -> dict[str, Any]:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish, **ids}
         return _envelope(said, "text_completion", "cmpl", [choice])
 
-    for token in said.tokens:
-        yield event(chunk(token, None))
+    for at, token in enumerate(said.tokens, ANSWER_IDS + said.first):
+        ids = {} if said.prompt_ids is None else {"token_ids": [at]}
+        if said.prompt_ids is not None and at == ANSWER_IDS + said.first:
+            ids["prompt_token_ids"] = said.prompt_ids
+        yield event(chunk(token, None, **ids))
     yield event(chunk("", said.finish))
     if with_usage:
         yield event(_envelope(said, "text_completion", "cmpl", []) | {"usage": said.usage})

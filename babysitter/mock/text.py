@@ -1,5 +1,6 @@
 """The words a mock engine says: the same for the same model and prompt, streamed or not. Pure."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -14,6 +15,11 @@ _WORDS = tuple(_FILLER.split())
 #: How much of the last message, and of the first of a conversation, is said back.
 ECHO_WORDS_MAX = 6
 REMEMBERED_TOKENS_MAX = 256
+
+#: As token ids: a prompt's bytes from here on, and an answer's tokens by their place in it.
+BYTE_IDS = 256
+ANSWER_IDS = 100_000
+_SPEAKER = re.compile(r"[^\s:]+:")
 
 
 def tokens(name: str | None, model: str, heard: Sequence[str], count: int) -> Iterator[str]:
@@ -48,6 +54,32 @@ def _endless(name: str | None, model: str, heard: Sequence[str]) -> Iterator[str
     while True:
         state = _step(state)
         yield " " + _WORDS[(state >> 8) % len(_WORDS)]
+
+
+def said_tokens(name: str | None, model: str, heard: Sequence[str], said: str) -> int:
+    """How many tokens of the answer `said` holds, whoever of several engines began it."""
+    count = 0
+    for token in _endless(name, model, heard):
+        speaker = None if count else _SPEAKER.match(said)
+        if speaker is not None:
+            said = said[speaker.end() :]
+        elif said and said.startswith(token):
+            said = said[len(token) :]
+        else:
+            break
+        count += 1
+    return count
+
+
+def prompt_ids(text: str) -> list[int]:
+    return [BYTE_IDS + byte for byte in text.encode("utf-8", "replace")]
+
+
+def of_prompt_ids(ids: Sequence[int]) -> str:
+    """The text again; of ids that are none of `prompt_ids`, their numbers."""
+    if all(BYTE_IDS <= one < 2 * BYTE_IDS for one in ids):
+        return bytes(one - BYTE_IDS for one in ids).decode("utf-8", "replace")
+    return " ".join(map(str, ids))
 
 
 def token_count(text: str) -> int:

@@ -189,13 +189,14 @@ def _pooled(targets: Sequence[Target]) -> list[Target]:
             limits=last.limits,
             limited=last.limited,
             prefer_warm_s=last.prefer_warm_s,
+            resume=last.resume,
             fallback=last.fallback,
         )
     return found
 
 
+_ALIKE = ("provider", "strategy", "timeouts", "limited", "prefer_warm_s", "resume", "fallback")
+
+
 def _alike(one: Target, other: Target) -> bool:
-    return all(
-        getattr(one, key) == getattr(other, key)
-        for key in ("provider", "strategy", "timeouts", "limited", "prefer_warm_s", "fallback")
-    )
+    return all(getattr(one, key) == getattr(other, key) for key in _ALIKE)

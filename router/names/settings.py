@@ -8,7 +8,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from router.named import Limits, Model, ModelStrategy, ModelTimeouts
+from router.named import Limits, Model, ModelStrategy, ModelTimeouts, Resume
 from router.names.target import NO_LIMITS, NO_TIMEOUTS, Target
 
 CHOOSE_MODELS = frozenset(get_args(ModelStrategy))
@@ -18,6 +18,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     strategy: str | None = None
     timeouts: ModelTimeouts = NO_TIMEOUTS
     prefer_warm_ms: int | None = None
+    resume: Resume = False
     limited: tuple[tuple[str, Limits], ...] = ()
 
     def over(self, under: "Settings") -> "Settings":
@@ -33,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             prefer_warm_ms=(
                 under.prefer_warm_ms if self.prefer_warm_ms is None else self.prefer_warm_ms
             ),
+            resume=self.resume or under.resume,
             limited=self.limited + tuple(one for one in under.limited if one not in self.limited),
         )
 
@@ -49,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             limits=self.limited[0][1] if self.limited else NO_LIMITS,
             limited=self.limited,
             prefer_warm_s=warm / 1000,
+            resume=self.resume,
             fallback=fallback,
         )
 
@@ -64,5 +67,6 @@ def of(name: str, model: Model | None) -> Settings:
         strategy=None if model.strategy in CHOOSE_MODELS else model.strategy,
         timeouts=model.timeouts,
         prefer_warm_ms=model.prefer_warm_ms,
+        resume=model.resume,
         limited=() if model.limits == NO_LIMITS else ((name, model.limits),),
     )

@@ -4,7 +4,7 @@ Resolution ─ targets ─▶ Target, Target …   then ─ fallbacks ─▶ Tar
 """
 
 from router.config import Config
-from router.named import Limits, ModelTimeouts
+from router.named import Limits, ModelTimeouts, Resume
 
 NO_TIMEOUTS = ModelTimeouts()
 NO_LIMITS = Limits()
@@ -26,6 +26,7 @@ class Target:
         "plain",
         "prefer_warm_s",
         "provider",
+        "resume",
         "strategy",
         "timeouts",
     )
@@ -40,6 +41,7 @@ class Target:
         limits: Limits = NO_LIMITS,
         limited: tuple[tuple[str, Limits], ...] = (),
         prefer_warm_s: float = 0.0,
+        resume: Resume = False,
         fallback: bool = False,
     ) -> None:
         #: As upstreams know them: what is written into the body. Usually one; several for a
@@ -55,13 +57,15 @@ class Target:
         #: … and of every entry on the way to the real model, each counted under its own name.
         self.limited = limited
         self.prefer_warm_s = prefer_warm_s
+        #: Its streams go on elsewhere when they break off.
+        self.resume: Resume = resume
         #: It stands in for what was asked: the answer says so.
         self.fallback = fallback
         self.key = (models, provider)
         #: What it is called upstream, where that is one thing whoever serves it. "": it depends.
         self.name: str | None = (models[0] if len(models) == 1 else "") if models else None
         #: An attempt on it needs nothing but an upstream.
-        self.plain = not fallback and timeouts == NO_TIMEOUTS
+        self.plain = not fallback and not resume and timeouts == NO_TIMEOUTS
 
     @property
     def label(self) -> str:
