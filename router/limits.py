@@ -267,7 +267,8 @@ def describe(decision: Decision) -> str:
 def reason(refused: Decision) -> str:
     """Why it refuses, for /explain."""
     if refused.kind == CONCURRENCY:
-        return f"limit of {refused.limit} requests at once reached"
+        noun = "request" if refused.limit == 1 else "requests"
+        return f"limit of {refused.limit} {noun} at once reached"
     limit = f"limit of {refused.limit} {refused.kind} a minute"
     if refused.retry_after_s == inf:
         return f"{limit} is below the request's {refused.cost}"

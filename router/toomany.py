@@ -71,7 +71,9 @@ def _too_large(refused: Decision, who: str) -> str:
 
 def _reached(refused: Decision, who: str) -> str:
     if refused.kind == CONCURRENCY:
-        return f"Rate limit reached for {who}: {refused.limit} requests at once are allowed"
+        one = refused.limit == 1
+        many = "1 request at once is" if one else f"{refused.limit} requests at once are"
+        return f"Rate limit reached for {who}: {many} allowed"
     return (
         f"Rate limit reached for {who} on {refused.kind} per minute: limit {refused.limit},"
         f" {refused.remaining} left, {refused.cost} asked for"

@@ -129,7 +129,7 @@ def test_a_place_comes_back_when_its_client_leaves(house: House) -> None:
     with house.stream("one"):
         refused = house.chat("one")
         assert (refused.status, refused.body["error"]["code"]) == (429, "rate_limit_exceeded")
-        assert "1 requests at once" in refused.body["error"]["message"]
+        assert "1 request at once" in refused.body["error"]["message"]
         assert int(refused.headers["retry-after"]) >= 1
     until_sync(lambda: house.chat("one").status == 200, 10, "the place is free again")
     for _ in range(3):

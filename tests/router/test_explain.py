@@ -239,9 +239,9 @@ def test_limits_are_worded() -> None:
     }
     assert _explain(found).chosen == "s@h"
     begin(found, "gpt").next(NOW)
-    assert _told(found, "gpt") == {"cloud": ("refused", "limit of 1 requests at once reached")}
+    assert _told(found, "gpt") == {"cloud": ("refused", "limit of 1 request at once reached")}
     assert _explain(found, "gpt").error == (
-        "Rate limit reached for model 'gpt': 1 requests at once are allowed. Try again in 1 s"
+        "Rate limit reached for model 'gpt': 1 request at once is allowed. Try again in 1 s"
     )
 
 
