@@ -10,6 +10,8 @@ thread, no await: between choosing an upstream and counting it nothing else runs
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from router import hooks, needs, unserved
 from router.config import Config
 from router.envelope import EMPTY
@@ -29,6 +31,8 @@ from router.upstream import Upstream
 
 #: States kept, of models that are gone as well.
 STATES_MAX = 10_000
+#: Candidates whose refusal a header tells of.
+WHYS_MAX = 8
 
 Log = Callable[[Plan, End], None]
 
@@ -188,8 +192,16 @@ class Brain(Picking):
             f"candidates={sum(map(len, pool.tiers))}; open={len(pool.tripped)}; "
             f"refused={len(plan.refusals or ())}; in_flight={upstream.node.in_flight}"
         )
-        # Names come from outside, and may hold what would end a header.
-        return said if said.isascii() and said.isprintable() else quote(said, safe=" /:@+,;=|")
+        return _in_header(said)
+
+    def explained(self, plan: Plan, problem: Problem) -> Problem:
+        """A refusal with the header that says who was looked at, and why not."""
+        resolution = plan.resolution
+        looked_at = [one.label for one in (*resolution.targets, *resolution.fallbacks)]
+        whys = [f"{name}: {why}" for name, why in (plan.refusals or {}).items()]
+        said = "; ".join((resolution.how, f"targets={','.join(looked_at)}", *whys[:WHYS_MAX]))
+        headers = (*problem.headers, ("x-creche-explain", _in_header(said)))
+        return replace(problem, headers=headers)
 
     def tick(self) -> None:
         """Once a second: what paces and budgets are measured by."""
@@ -226,7 +238,8 @@ class Brain(Picking):
     def _state(
         self, model: str | None, resolution: Resolution, imagined: bool = False
     ) -> ModelState:
-        """Counted under the asked name where that is a known one, else under what serves it.
+        """Counted under the asked name where that is a known one, else under the entry of the file
+        that took it.
 
         A name that nothing offers gets no state of its own: names are endless.
         """
@@ -236,10 +249,7 @@ class Brain(Picking):
         if state is not None:
             return state
         if resolution.how not in ("exact", "capability"):
-            targets = resolution.targets or resolution.fallbacks
-            if not targets:
-                return self._no_model
-            model = targets[0].name or model
+            model = self._entry(resolution)
             state = self.models.get(model)
             if state is not None:
                 return state
@@ -252,6 +262,18 @@ class Brain(Picking):
             self.models[model] = state
         return state
 
+    def _entry(self, resolution: Resolution) -> str:
+        """What a pattern, a rule or the default is called in counts."""
+        match resolution.path[:2]:
+            case ("patterns", int(at)):
+                return self.config.patterns[at].match
+            case ("rules", int(at)):
+                return self.config.rules[at].name or f"rule {at + 1}"
+            case _:
+                name = resolution.targets[0].name if resolution.targets else None
+                known = name in self._named or name in self.table.models
+                return name if name and known else self.config.default or ""
+
     def _drop_states(self) -> None:
         """Of models that are gone. What they counted stays in the totals."""
         known = self.table.models
@@ -259,6 +281,11 @@ class Brain(Picking):
         for state in gone:
             del self.models[state.name]
             self._no_model.absorb(state)
+
+
+def _in_header(said: str) -> str:
+    """Names come from outside, and may hold what would end a header."""
+    return said if said.isascii() and said.isprintable() else quote(said, safe=" /:@+,;=|")
 
 
 def _anybody(_: Fields | Mapping[str, str]) -> bool:

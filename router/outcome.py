@@ -9,6 +9,7 @@ IDLE_RACE      a reused connection gave no byte       same one, fresh socket  -
 SLOW           no answer in time after it was sent    once, other upstream    failure
 BROKEN         5xx, 408, bad head, first event error  other upstream          failure, or neither
 CUT            ended or stalled after the first byte  no: told in-band        failure
+DENIED         401, 403 to a key of the router's own   other upstream          failure
 CANCELLED      the client left                        -                       neither
 REFUSED        the router's own answer                -                       no upstream was asked
 """
@@ -27,13 +28,16 @@ class Outcome(IntEnum):
     CUT = 7
     CANCELLED = 8
     REFUSED = 9
+    DENIED = 10
 
 
 #: As written in logs and metric labels; the index is the outcome.
 WORDS = tuple(outcome.name.lower() for outcome in Outcome)
 
 #: Outcomes after which another attempt may follow.
-RETRIED = frozenset({Outcome.BACKPRESSURE, Outcome.UNREACHABLE, Outcome.SLOW, Outcome.BROKEN})
+RETRIED = frozenset(
+    {Outcome.BACKPRESSURE, Outcome.UNREACHABLE, Outcome.SLOW, Outcome.BROKEN, Outcome.DENIED}
+)
 
 
 class Failure(IntEnum):
@@ -63,14 +67,20 @@ _OF_FAILURE = {
 }
 
 
-def of_status(status: int, has_retry_after: bool = False) -> Outcome:
-    """The outcome of an answer whose head arrived well formed. 101 counts as OK."""
+def of_status(status: int, has_retry_after: bool = False, *, our_key: bool = False) -> Outcome:
+    """The outcome of an answer whose head arrived well formed. 101 counts as OK.
+
+    `our_key`: the upstream was asked with a key of the router's, so it is not the client's that it
+    refuses.
+    """
     if status < 400:
         return Outcome.OK
     if status in (429, 529) or (status == 503 and has_retry_after):
         return Outcome.BACKPRESSURE
     if status == 408 or status >= 500:
         return Outcome.BROKEN
+    if our_key and status in (401, 403):
+        return Outcome.DENIED
     return Outcome.CLIENT
 
 

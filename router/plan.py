@@ -143,6 +143,8 @@ class Plan(Course):
         if upstream is None:
             if self.problem is None:
                 self.problem = self._brain.nothing_fit(self, now)
+                if self.explains:
+                    self.problem = self._brain.explained(self, self.problem)
             return self.problem
         return self._attempt(upstream, now)
 
@@ -155,10 +157,11 @@ class Plan(Course):
                 self._streams = True
                 self._brain.active_streams += 1
             return None
-        outcome = of_status(status, retry_after_s is not None)
+        node = self.node
+        our_key = node is not None and node.key is not None
+        outcome = of_status(status, retry_after_s is not None, our_key=our_key)
         if outcome is _CLIENT:
             return None
-        node = self.node
         if node is not None and outcome is Outcome.BACKPRESSURE:
             self._brain.fitness.rest(node, retry_after_s, now)
         another = None if self.broke_off else self._another(outcome, True, now)
@@ -229,6 +232,8 @@ class Plan(Course):
         node = self.node
         if node is not None:
             outcome = end.outcome
+            if outcome is _CLIENT and node.key is not None:
+                outcome = end.outcome = of_status(end.status, our_key=True)
             if outcome is _OK or outcome is _CLIENT:
                 self.node = None
                 node.in_flight -= 1

@@ -2,6 +2,9 @@
 
 Scores that differ by less than TIE are equal: then GPUs first, if the request prefers them, then
 the fewest in flight per weight, then in turn.
+
+One whose health is not known goes first while it has nothing in flight: two good answers and it is
+known. Else the first to answer would keep all traffic, and a restarted one would never get any.
 """
 
 from collections.abc import Sequence
@@ -10,11 +13,13 @@ from router.choose.asked import Asked, Candidates, Forgetful, Policy, in_flight
 from router.choose.least import least
 from router.choose.medians import Medians, p50s
 from router.config import Config
+from router.nodes import NodeHealth
 from router.score import REFUSED, Formula, all_are_unhealthy
 from router.upstream import Upstream
 
 #: 25 ms of p50 where all weights are 1. Without it, all would go to whatever is a hair better.
 TIE = 0.001
+UNKNOWN = NodeHealth.UNKNOWN
 
 
 class Score(Forgetful):
@@ -28,6 +33,13 @@ class Score(Forgetful):
         best = max(scores)
         if best == REFUSED:
             return None
+        unknown = [
+            (score, upstream)
+            for score, upstream in zip(scores, candidates, strict=True)
+            if upstream.node.health is UNKNOWN and not upstream.node.in_flight and score > REFUSED
+        ]
+        if unknown:
+            return max(unknown, key=_first)[1]
         tied = [u for u, s in zip(candidates, scores, strict=True) if s > best - TIE]
         if len(tied) == 1:
             return tied[0]
@@ -77,6 +89,10 @@ class Scored:
             return f"refused: {self.refused}"
         parts = ", ".join(f"{name} {part:.2f}" for name, part in self.parts.items())
         return f"scores {self.score:.3f}: {parts}; {self.load}"
+
+
+def _first(scored: tuple[float, Upstream]) -> float:
+    return scored[0]
 
 
 def _points(one: Scored) -> float:

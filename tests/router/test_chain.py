@@ -4,16 +4,21 @@ from collections.abc import Callable
 
 import pytest
 
+from common.wire.registry import Service
 from router.brain import Brain
 from router.breaker import State
 from router.config import Breaker, Config, Retry
+from router.endpoint import Key
 from router.envelope import read_json
 from router.errors import Problem, RequestError
 from router.hooks import AFTER_RESPONSE, BEFORE_ROUTE, ON_ERROR, Hook, Hooks, Result
-from router.named import Model, ModelTimeouts
+from router.lives import engine
+from router.named import Model, ModelTimeouts, Pattern, Provider
+from router.nodes import Node
 from router.outcome import Failure, Outcome
 from router.plan import Plan
 from router.seam import Attempt, Wait
+from router.stats import totals
 from tests.router.making import begin, brain, end, in_flight, name_of, serve, service
 
 CHAIN = Config(models={"big": Model(fallbacks=("mid", "small"))}, expect=("big", "mid", "small"))
@@ -322,3 +327,81 @@ def test_an_answer_explains_itself_to_whoever_may_ask() -> None:
     silent.next(0.0)
     assert silent.answer_head == b""
     silent.ended(end())
+
+
+# --- the router's own key, and names without end --------------------------------------------------
+
+
+def _keyed(name: str) -> Node:
+    return Node(name, "127.0.0.1", 1, key=Key("Authorization", "Bearer secret"))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_provider_that_refuses_the_routers_key_is_left_for_another(status: int) -> None:
+    def node(record: Service, config: Config) -> Node:
+        return _keyed(record.name) if record.name == "bad" else engine(record, config)
+
+    found = Brain(Config(), lambda: 0.5, node=node)
+    found.apply({name: service(name, "m") for name in ("bad", "good")})
+    denied = 0
+    for _ in range(20):
+        found.tick()
+        plan = begin(found, "m")
+        if name_of(plan.next(0.0)) == "bad":
+            denied += 1
+            assert name_of(plan.answered(status, None, 0.0)) == "good"
+        plan.answered(200, None, 0.0)
+        plan.ended(end())
+    node_ = found.table.upstreams["bad"].node
+    assert denied == 3, "then it is out of choice"
+    assert (node_.error_count, node_.outcomes[Outcome.DENIED]) == (3, 3)
+    assert in_flight(found) == 0
+
+
+def test_the_last_refusal_of_the_routers_key_counts_as_failed_and_not_as_the_clients() -> None:
+    found = Brain(Config(), lambda: 0.5, node=lambda record, config: _keyed(record.name))
+    found.apply({"bad": service("bad", "m")})
+    plan = begin(found, "m")
+    plan.next(0.0)
+    step = plan.answered(401, None, 0.0)
+    while step is not None:
+        assert isinstance(step, Wait | Attempt)
+        step = plan.next(1.0) if isinstance(step, Wait) else plan.answered(401, None, 1.0)
+    plan.ended(end(Outcome.CLIENT, 401))
+    summed = totals(found.states())
+    assert (summed.failed, summed.client_errors) == (1, 0)
+
+
+def test_an_engines_own_401_is_the_clients() -> None:
+    found = brain(service("a@h", "m"))
+    plan = begin(found, "m")
+    plan.next(0.0)
+    assert plan.answered(401, None, 0.0) is None
+    plan.ended(end(Outcome.CLIENT, 401))
+    assert totals(found.states()).client_errors == 1
+
+
+def test_names_that_clients_make_up_for_a_pattern_are_counted_under_it() -> None:
+    config = Config(
+        providers={"lab": Provider(type="vllm", base_url="http://127.0.0.1:9/v1")},
+        patterns=(Pattern(match="lab/(.+)", provider="lab", rewrite="\\1"),),
+    )
+    found = Brain(config, lambda: 0.5)
+    found.apply({"lab": service("lab")}, source="provider")
+    for at in range(50):
+        plan = begin(found, f"lab/name-{at}")
+        assert name_of(plan.next(0.0)) == "lab"
+        plan.ended(end())
+    assert list(found.models) == ["lab/(.+)"]
+    assert found.models["lab/(.+)"].requests.count == 50
+
+
+def test_a_refusal_explains_itself_too() -> None:
+    found = brain(service("a@h", "m", metadata={"privacy": "public"}))
+    plan = begin(found, "m", headers={"x-creche-explain": "1"})
+    problem = plan.next(0.0)
+    assert isinstance(problem, Problem)
+    assert ("x-creche-explain", "exact; targets=m; a@h: privacy public, wanted internal") in (
+        problem.headers
+    )
+    plan.ended(end(Outcome.REFUSED, 503))

@@ -256,6 +256,7 @@ def test_a_score_is_shown_part_by_part() -> None:
     nodes = {name: one.node for name, one in found.table.upstreams.items()}
     nodes["a@h"].health = NodeHealth.HEALTHY
     nodes["a@h"].answers.append(0.045)
+    nodes["b@h"].in_flight = 1  # idle, it would go first to become known
     nodes["c@h"].answers.append(7.0)
     nodes["c@h"].answered_at = 0.5
     candidates = {

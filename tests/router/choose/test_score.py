@@ -305,8 +305,25 @@ def test_the_fast_way_and_the_explained_one_agree(
     explained = by.scored(upstreams, asked)
     chosen = by.choose(upstreams, asked)
     fit = {name: one.score for name, one in explained.items() if one.refused is None}
+    unknown = {u.name for u in upstreams if u.node.health is NodeHealth.UNKNOWN} & fit.keys()
+    if unknown:  # what is not known and idle goes first
+        fit = {name: score for name, score in fit.items() if name in unknown}
     if chosen is None:
         assert all(score < 0.1 + 1e-9 for score in fit.values())
     else:
         assert explained[chosen.name].score >= max(fit.values(), default=0.1) - 0.001 - 1e-9
         assert chosen.name in fit or explained[chosen.name].score == pytest.approx(0.1)
+
+
+def test_the_first_to_answer_does_not_keep_all_traffic() -> None:
+    """A new or restarted one would never be asked: what is not known scores less."""
+    known = engine("known", health=NodeHealth.HEALTHY, p50_ms=45)
+    new = engine("new", health=NodeHealth.UNKNOWN)
+    by, asked = make(), asking()
+    assert by.choose((known, new), asked) is new
+    new.node.in_flight = 1
+    assert by.choose((known, new), asked) is known, "one at a time"
+    new.node.in_flight = 0
+    new.node.health = NodeHealth.HEALTHY
+    new.node.answers.append(0.2)
+    assert by.choose((known, new), asked) is known, "now it is known, and slower"
