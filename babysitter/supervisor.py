@@ -441,6 +441,8 @@ class Supervisor:
         total, streak, ages = self._machine.restarts.snapshot(monotonic())
         life, registrar = self._life, self._registrar
         record = registrar.book.wanted if registrar is not None else None
+        if life is not None and life.handle.instance_id != self._record_id:
+            record = None  # still the life before's: this one was never ready
         now = store.Remembered(
             wanted=self.wanted or self._shutting_down,
             instance_id=life.handle.instance_id if life else self._record_id,
