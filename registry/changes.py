@@ -85,10 +85,19 @@ class ChangeLog:
     A cursor is the last revision that its consumer has.
     """
 
-    def __init__(self, epoch: str, revision: int, *, events_max: int, bytes_max: int) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        revision: int,
+        *,
+        events_max: int,
+        bytes_max: int,
+        shared: bool = False,
+    ) -> None:
+        """`shared`: what this registry begins with is what others go on from, leases and all."""
         self.epoch = epoch
         self.last = revision
-        self._began = revision
+        self._began = revision - 1 if shared else revision
         self._events: deque[bytes] = deque()
         self._events_max = events_max
         self._bytes_max = bytes_max

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from common import address
 from common.config import Document, Problem
+from registry import redis_url
 from registry.changes import LINE_BYTES_MAX
 from registry.state import Terms
 
@@ -90,8 +91,20 @@ class Config(_Table, frozen=True, kw_only=True):
     token_file: str | None = None
     #: "none": anyone who reaches the port may register services and be routed to.
     auth: Literal["none"] | None = None
-    #: Where the table is kept: "" is SQLite in state_dir, "memory:" forgets it on exit.
+    #: Where the table is kept: "" is SQLite in state_dir, "memory:" forgets it on exit. Registries
+    #: with the same "redis://HOST:PORT/DB", "rediss://…" or "redis+sentinel://H1,H2/MASTER/DB" are
+    #: one registry.
     state: str = ""
+    #: File with Redis' password. Default: $CRECHE_STATE_PASSWORD, else none.
+    state_password_file: str | None = None
+    #: File with the sentinels' own password, where they have one.
+    state_sentinel_password_file: str | None = None
+    #: Certificate authority of rediss://. Default: the system's.
+    state_ca_file: str | None = None
+    #: What the names of all keys in Redis begin with. Registries with another are another fleet.
+    state_prefix: Annotated[str, Meta(min_length=1, max_length=64)] = "creche:"
+    #: One command to Redis may take this long; then it counts as away.
+    state_timeout_s: Annotated[float, Meta(gt=0, le=4)] = 2
     #: Folder of the SQLite file. Default: $STATE_DIRECTORY, else ~/.local/state/creche/registry.
     state_dir: str | None = None
     #: Whose URLs may be fetched: addresses, networks, exact names; loopback always. Default: also
@@ -216,18 +229,38 @@ def _times(config: Config, document: Document) -> list[Problem]:
 def _state(config: Config, document: Document) -> list[Problem]:
     if config.state in {"", MEMORY}:
         return []
-    return [
-        document.problem(
-            ("state",),
-            f'state = "{config.state}" is no store that this version has',
-            effect="With this file the daemon does not start: registrations would be kept nowhere.",
-            fix='remove the line (SQLite in state_dir), or state = "memory:"',
-        )
-    ]
+    if not redis_url.is_redis(config.state):
+        return [
+            document.problem(
+                ("state",),
+                f'state = "{config.state}" is no store that this version has',
+                effect="With this file the daemon does not start: "
+                "registrations would be kept nowhere.",
+                fix='remove the line (SQLite in state_dir), or state = "memory:", '
+                'or state = "redis://HOST:6379/0"',
+            )
+        ]
+    try:
+        redis_url.parse(config.state)
+    except ValueError as why:
+        has_password = "password" in str(why)
+        return [
+            document.problem(
+                ("state",),
+                f"the URL in state can't be used: {why}",
+                effect="With this file the daemon does not start.",
+                fix='state_password_file = "/etc/creche/redis.password", and the URL without it'
+                if has_password
+                else 'state = "redis://HOST:6379/0"',
+            )
+        ]
+    return []
 
 
 def describe(config: Config) -> str:
     """What `check` prints when nothing is wrong."""
     where = "kept in memory only" if config.state == MEMORY else "SQLite"
+    if redis_url.is_redis(config.state):
+        where = f"shared in {redis_url.parse(config.state)}"
     lease = config.lease
     return f"listen {config.listen}, {where}, beat {lease.beat_s:g} s, lease {lease.lease_s:g} s"

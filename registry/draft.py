@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from common.wire.registry import Registration, Service
 from registry import commands as ask
-from registry import expiry
+from registry import expiry, shared
 from registry.commands import Answer, Done, Refused
 from registry.conflicts import conflict
 from registry.overlay import Overlay
@@ -31,6 +31,7 @@ from registry.records import (
     is_same_view,
     served,
 )
+from registry.shared import Clocks, News
 from registry.state import Batch, Change, Gone, Put, Retired, Where
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Draft:
         self.drained = Overlay(table.drained)
         self.loads: dict[str, dict[str, float]] = {}
         self.new_lives: set[str] = set()
+        self.silent_s: dict[str, float] = {}  # how long the store must not have heard of them
         self.changes: list[Change] = []
         self._told: dict[str, Service | None] = {}  # by `changes`: None where it is gone
 
@@ -62,8 +64,11 @@ class Draft:
         """What must be durable before any answer of this draft is given. May be empty (false)."""
         before = self._table.entries
         records: dict[str, Record | None] = {}
+        beaten: set[str] = set()
         for name, entry in self.entries.top.items():
             old = before.get(name)
+            if entry is not None and (old is None or old.beat_at != entry.beat_at):
+                beaten.add(name)
             if entry is None:
                 if old is not None:
                     records[name] = None
@@ -75,7 +80,42 @@ class Draft:
             records=records,
             retired={k: v.lease_s if v else None for k, v in self.retired.top.items()},
             drained=dict(self.drained.top),
+            entries=dict(self.entries.top),
+            changes=self.changes,
+            beaten=frozenset(beaten | (self.new_lives & self.entries.top.keys())),
+            silent_s={n: s for n, s in self.silent_s.items() if n not in beaten},
+            new_lives=frozenset(self.new_lives),
+            loads=self.loads,
         )
+
+    def take(self, news: News, now: Moment, clocks: Clocks) -> None:
+        """What another registry decided and made durable: true as it is."""
+        for name, one in news.entries.items():
+            old = self.entries.get(name)
+            if one is None:
+                self._leave_place(old)
+                self.entries.drop(name)
+                continue
+            entry = shared.entry(one, now, clocks)
+            if old is not None and name not in news.beaten:
+                entry = replace(entry, beat_at=old.beat_at, beat_wall=old.beat_wall)
+            self._move_in(old, entry)
+            self.entries.put(name, entry)
+        for name, life, lease_s in news.retired:
+            if lease_s is None:
+                self.retired.drop((name, life))
+            else:
+                until = now.at + self._terms.removed_after_leases * lease_s
+                self.retired.put((name, life), Retired(until, lease_s))
+        for name, on in news.drained.items():
+            if on:
+                self.drained.put(name, True)
+            else:
+                self.drained.drop(name)
+        self.revision = news.revision
+        self.changes += (shared.change(told) for told in news.changes)
+        self.new_lives.update(news.new_lives)
+        self.loads.update(news.loads)
 
     def do(self, command: ask.Command, now: Moment) -> Answer:
         match command:
@@ -239,6 +279,8 @@ class Draft:
         for name, entry in self.entries.items():
             if now.at < expiry.deadline(self._terms, entry):
                 continue
+            if entry.phase is not Phase.SUSPECT:
+                self.silent_s[name] = expiry.silence_s(self._terms, entry)
             if entry.phase is Phase.HELD:  # told below: it may be a suspect instead
                 self.entries.put(name, changed(entry, now, phase=Phase.LAPSED, since=now.at))
             else:
@@ -266,12 +308,16 @@ class Draft:
             entry = replace(entry, record=record, view=replace(entry.view, revision=self.revision))
             self.changes.append(Put(self.revision, entry.view))
             self._told[name] = entry.view
+        self._move_in(old, entry)
+        self.entries.put(name, entry)
+        return served(entry)
+
+    def _move_in(self, old: Entry | None, entry: Entry) -> None:
+        """`entry` is at its address, where it is not so already; `old` at none."""
         if old is None or old.address != entry.address:
             self._leave_place(old)
             names = self.places.get(entry.address) or ()
-            self.places.put(entry.address, (*names, name))
-        self.entries.put(name, entry)
-        return served(entry)
+            self.places.put(entry.address, (*names, entry.record.name))
 
     def _take_out(self, name: str, now: Moment, *, retire: bool) -> None:
         entry = self.entries.get(name)

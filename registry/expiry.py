@@ -18,14 +18,19 @@ from registry.state import Terms
 
 def deadline(terms: Terms, entry: Entry) -> float:
     """The lease time at which `entry`'s phase ends by itself."""
-    lease_s = entry.record.lease_s
     if entry.phase is Phase.SUSPECT:
         return entry.since + terms.suspect_max_s
+    return entry.beat_at + silence_s(terms, entry)
+
+
+def silence_s(terms: Terms, entry: Entry) -> float:
+    """How long nothing must be heard of an entry that is no suspect until its phase ends."""
+    lease_s = entry.record.lease_s
     if entry.phase is Phase.HELD:
-        return entry.beat_at + (terms.legacy_unfit_s if lease_s is None else lease_s)
+        return terms.legacy_unfit_s if lease_s is None else lease_s
     if lease_s is None:
-        return entry.beat_at + terms.legacy_removed_s
-    return entry.beat_at + terms.removed_after_leases * lease_s
+        return terms.legacy_removed_s
+    return terms.removed_after_leases * lease_s
 
 
 def suspected(terms: Terms, entries: Iterable[Entry], at: float) -> list[Entry]:

@@ -26,15 +26,12 @@ LOAD_EVERY_S = 1.0
 class Feed:
     """`publish` is called for what became true; `serve` is a consumer's request, until it ends."""
 
-    def __init__(self, table: Table, config: Config) -> None:
+    def __init__(self, table: Table, config: Config, *, shared: bool = False) -> None:
+        """`shared`: other registries serve the same table, and the same ids."""
         self._table = table
         self._config = config
-        self._log = ChangeLog(
-            table.epoch,
-            table.revision,
-            events_max=config.limits.changes_max,
-            bytes_max=config.limits.changes_bytes_max,
-        )
+        self._shared = shared
+        self._log = self._new_log()
         self._wakers: set[asyncio.Event] = set()
         self.is_closing = False
         self._load_round = 0
@@ -49,6 +46,21 @@ class Feed:
         if news:
             self._log.append(news)
             self._wake()
+
+    def restart(self) -> None:
+        """The table became another: every consumer gets all of it."""
+        self._log = self._new_log()
+        self._wake()
+
+    def _new_log(self) -> ChangeLog:
+        limits = self._config.limits
+        return ChangeLog(
+            self._table.epoch,
+            self._table.revision,
+            events_max=limits.changes_max,
+            bytes_max=limits.changes_bytes_max,
+            shared=self._shared,
+        )
 
     def close(self) -> None:
         """End every consumer's request: the daemon stops."""
@@ -89,16 +101,20 @@ class Feed:
     async def _feed(
         self, consumer: "_Consumer", waker: asyncio.Event, request: web.Request
     ) -> None:
-        cursor = self._log.resumes(request.headers.get("Last-Event-ID"))
+        log = self._log
+        cursor = log.resumes(request.headers.get("Last-Event-ID"))
         if cursor is None:
-            cursor = await self._whole_table(consumer)
+            cursor = await self._whole_table(consumer, log)
         else:
-            cursor = await self._catch_up(consumer, cursor)
-            await consumer.write(changes.synced(self._log.epoch, cursor))
+            cursor = await self._catch_up(consumer, log, cursor)
+            await consumer.write(changes.synced(log.epoch, cursor))
         load_round = -1
         while not self.is_closing:
             waker.clear()
-            cursor = await self._catch_up(consumer, cursor)
+            if log is not self._log:
+                log = self._log
+                cursor = await self._whole_table(consumer, log)
+            cursor = await self._catch_up(consumer, log, cursor)
             load_round = await self._tell_loads(consumer, load_round)
             quiet_s = self._config.keep_alive_s - consumer.silent_s
             if quiet_s <= 0:
@@ -108,23 +124,23 @@ class Feed:
                 async with asyncio.timeout(quiet_s):
                     await waker.wait()
 
-    async def _whole_table(self, consumer: "_Consumer") -> int:
+    async def _whole_table(self, consumer: "_Consumer", log: ChangeLog) -> int:
         """A reset, every service as it is now, synced. The cursor to go on from."""
         revision = self._table.revision
         entries = list(self._table.entries.values())  # immutable: true as of `revision`
-        await consumer.write(changes.reset(self._log.epoch))
+        await consumer.write(changes.reset(log.epoch))
         for start in range(0, len(entries), BURST):
             burst = entries[start : start + BURST]
             await consumer.write(b"".join(changes.put(served(entry)) for entry in burst))
             await asyncio.sleep(0)  # 10,000 services must not hold up a beat
-        await consumer.write(changes.synced(self._log.epoch, revision))
+        await consumer.write(changes.synced(log.epoch, revision))
         return revision
 
-    async def _catch_up(self, consumer: "_Consumer", cursor: int) -> int:
-        while cursor < self._log.last:
-            if not self._log.has(cursor):
+    async def _catch_up(self, consumer: "_Consumer", log: ChangeLog, cursor: int) -> int:
+        while cursor < log.last:
+            if not log.has(cursor):
                 raise _FellBehind
-            news = self._log.after(cursor, BURST)
+            news = log.after(cursor, BURST)
             cursor += len(news)
             await consumer.write(b"".join(news))
         return cursor

@@ -5,6 +5,7 @@
 
 What waits while one commit runs goes into the next one together (group commit). When a commit
 fails, its draft is dropped: nothing of it was ever true, and everyone in it is told so.
+Where other registries write the same store, `registry.shared_keeper` carries out.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ from registry.table import Table
 _log = structlog.get_logger("keeper")
 
 BATCH_MAX = 500  # bounds how long one transaction holds the others' answers
+
+
+Waiting = Sequence[tuple[ask.Command, "asyncio.Future[ask.Answer]"]]
 
 
 class Overloaded(Exception):
@@ -95,9 +99,7 @@ class Keeper:
                         answer.set_exception(StoreError(f"the registry failed: {error!r}"))
                 raise
 
-    async def _carry_out(
-        self, waiting: Sequence[tuple[ask.Command, "asyncio.Future[ask.Answer]"]]
-    ) -> None:
+    async def _carry_out(self, waiting: Waiting) -> None:
         draft = self.table.draft()
         answers = [draft.do(command, self.now()) for command, _ in waiting]
         batch = draft.batch()
@@ -107,14 +109,22 @@ class Keeper:
                 await self._store.commit(batch)
                 self._committed()
         except StoreError as why:
-            self._failed(str(why))
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(why)
-                    future.exception()  # seen: a handler whose client left asks no more
+            self._fail(waiting, why)
             return
         finally:
             self._draft = None
+        self._adopt(draft, waiting, answers)
+
+    def _fail(self, waiting: Waiting, why: StoreError) -> None:
+        """Nothing of it was done, and everyone in it is told so."""
+        self._failed(str(why))
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(why)
+                future.exception()  # seen: a handler whose client left asks no more
+
+    def _adopt(self, draft: Draft, waiting: Waiting, answers: Sequence[ask.Answer]) -> None:
+        """It is durable: it becomes true, and everyone in it is told so."""
         self._publish(self.table.adopt(draft))
         for (_, future), answer in zip(waiting, answers, strict=True):
             if not future.done():

@@ -23,6 +23,12 @@ from registry.table import Table
 BODY_BYTES_MAX = 64 * 1024  # a health answer is a few hundred bytes
 
 Report = Callable[[Probed], Coroutine[Any, Any, None]]
+Duty = Callable[[], Coroutine[Any, Any, bool]]
+
+
+async def always() -> bool:
+    """The duty of a registry that is alone."""
+    return True
 
 
 class NotAllowed(Exception):
@@ -30,20 +36,31 @@ class NotAllowed(Exception):
 
 
 class Prober:
-    """Probes every lease-less record each `every_s`. `report` gets what changed."""
+    """Probes every lease-less record each `every_s`. `report` gets what changed.
 
-    def __init__(self, config: Probe, allow_hosts: tuple[str, ...] | None, report: Report) -> None:
+    Of several registries only that one probes whose `has_duty` says so.
+    """
+
+    def __init__(
+        self,
+        config: Probe,
+        allow_hosts: tuple[str, ...] | None,
+        report: Report,
+        has_duty: Duty = always,
+    ) -> None:
         self._config = config
         self._trust_registrants = allow_hosts is None
         self._allowed = Networks(allow_hosts or ())
         self._report = report
+        self._has_duty = has_duty
         self._tally = probes.Tally(config.failures)
         self._places = asyncio.Semaphore(config.concurrent_max)
 
     async def run(self, table: Table) -> NoReturn:
         while True:
             await asyncio.sleep(self._config.every_s)
-            await self.probe_all(table)
+            if await self._has_duty():
+                await self.probe_all(table)
 
     async def probe_all(self, table: Table) -> None:
         """One round."""

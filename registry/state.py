@@ -7,7 +7,7 @@ Put, Gone   one change, as watched      Batch    what must become durable in one
 from msgspec import Struct
 
 from common.wire.registry import Service
-from registry.records import Record
+from registry.records import Entry, Record
 
 Life = tuple[str, str]  # name, instance_id
 Where = tuple[str, int]  # host without case, port
@@ -55,7 +55,9 @@ Change = Put | Gone
 class Batch(Struct, frozen=True, kw_only=True):
     """What must become durable in one go. None says that a thing is gone.
 
-    A store with other writers refuses it unless its own revision is `base_revision`.
+    A store with other writers refuses it where one of them was first. `entries` to `loads` are for
+    such a store: what the others must conclude, who was heard, and who may only be let go if the
+    store too has not heard of them for that many seconds.
     """
 
     base_revision: int
@@ -63,6 +65,12 @@ class Batch(Struct, frozen=True, kw_only=True):
     records: dict[str, Record | None]
     retired: dict[Life, float | None]
     drained: dict[str, bool | None]
+    entries: dict[str, Entry | None] = {}
+    changes: list[Change] = []
+    beaten: frozenset[str] = frozenset()
+    silent_s: dict[str, float] = {}
+    new_lives: frozenset[str] = frozenset()
+    loads: dict[str, dict[str, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(

@@ -9,9 +9,10 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from common.wire.registry import Beat, Service
-from registry import expiry
+from registry import expiry, shared
 from registry.draft import Draft
 from registry.records import Entry, Moment, Phase, changed, entry_of, is_same_view, served
+from registry.shared import Clocks, Whole
 from registry.state import Change, Life, Retired, Stored, Terms, Where
 
 
@@ -37,6 +38,39 @@ class Table:
         for life, lease_s in stored.retired.items():
             until = now.at + terms.removed_after_leases * lease_s
             self.retired[life] = Retired(until, lease_s)
+
+    @classmethod
+    def shared(cls, terms: Terms, whole: Whole, now: Moment, clocks: Clocks) -> "Table":
+        """As every registry of a shared store has it; each service counts as heard now."""
+        stored = Stored(epoch=whole.epoch, retired=whole.retired, drained=whole.drained)
+        table = cls(terms, stored, now)
+        table.become(whole, now, clocks)
+        return table
+
+    def become(self, whole: Whole, now: Moment, clocks: Clocks) -> None:
+        """All is as `whole` says. What was heard here of a life that is still there stays heard."""
+        old = dict(self.entries)
+        fresh = Table(
+            self.terms,
+            Stored(epoch=whole.epoch, retired=whole.retired, drained=whole.drained),
+            now,
+        )
+        for one in whole.entries:
+            entry = shared.entry(one, now, clocks)
+            before = old.get(one.record.name)
+            if before is not None and before.record.instance_id == one.record.instance_id:
+                wall = max(before.beat_wall, entry.beat_wall)
+                entry = replace(entry, beat_at=before.beat_at, beat_wall=wall)
+            fresh.entries[one.record.name] = entry
+            names = fresh.places.get(entry.address, ())
+            fresh.places[entry.address] = (*names, one.record.name)
+        self.epoch = whole.epoch
+        self.revision = whole.revision
+        self.entries = fresh.entries
+        self.places = fresh.places
+        self.retired = fresh.retired
+        self.drained = fresh.drained
+        self.loads = {n: load for n, load in self.loads.items() if n in fresh.entries}
 
     # what others read
 
@@ -69,6 +103,19 @@ class Table:
         self.entries[name] = replace(entry, beat_at=now.at, beat_wall=now.wall)
         self._note_load(name, beat)
         return True
+
+    def heard(
+        self, name: str, silent_s: float, now: Moment, load: dict[str, float] | None = None
+    ) -> None:
+        """Another registry heard a beat that changed nothing, that long ago."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return
+        if now.at - silent_s > entry.beat_at:
+            wall = now.wall if silent_s == 0 else entry.beat_wall
+            self.entries[name] = replace(entry, beat_at=now.at - silent_s, beat_wall=wall)
+        if load is not None:
+            self.loads[name] = load
 
     def _is_other_life(self, name: str, entry: Entry, beat: Beat) -> bool:
         if beat.instance_id is None:

@@ -52,7 +52,11 @@ def test_leases_of_half_a_second_are_valid_so_that_tests_run_in_seconds() -> Non
         ("[lease]\nlease_s = 1\nbeat_s = 1", "too rare for a lease of 1 s", "beat_s = 0.3 "),
         ("[legacy]\nremoved_s = 60", "not above unfit_s", "removed_s = 300"),
         ("[probe]\ntimeout_s = 11", "may take 11 s", "timeout_s = 5"),
-        ('state = "redis://x"', "no store that this version has", "memory:"),
+        ('state = "postgres://x"', "no store that this version has", "memory:"),
+        ('state = "redis://:sesame@x"', "has a password in it", "state_password_file"),
+        ('state = "redis://x/one"', "no number of a database", "redis://HOST"),
+        ('state = "redis://x,y/0"', "too many hosts", "redis://HOST"),
+        ('state = "redis+sentinel://x,y"', "the name of the master", "redis://HOST"),
     ],
 )
 def test_what_contradicts_itself_is_told_with_a_fix(text: str, says: str, fix: str) -> None:

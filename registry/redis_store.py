@@ -1,0 +1,428 @@
+"""The table in Redis (or Valkey), shared by any number of registries.
+
+    commit ─▶ one script: nobody was first? nobody was heard? then records, revision, change, notice
+    wait   ─▶ a notice of another's commit, or of beats that changed nothing ─▶ news
+
+Each batch has a number (`seq`) and a random name (`stamp`) and says the stamp before it: so a
+registry finds out that Redis lost what it had acknowledged, even where others wrote on since.
+Then a new epoch begins with what this registry knows, and watchers get a reset.
+"""
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as AwayFromRedis
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as SlowRedis
+
+from common import clock
+from common.errors import RefusalError
+from registry import redis_scripts as scripts
+from registry import shared
+from registry.redis_url import Where
+from registry.shared import Clocks, Kept, News, Whole
+from registry.state import Batch, Life
+from registry.store import AwayError, Heard, Overtaken, StoreError, new_epoch
+
+_log = structlog.get_logger("store")
+
+SCHEMA = 1
+CHANGES_MAX = 4096  # batches that a registry may miss before it reads everything anew
+NEWS_MAX = 256  # batches read at once
+CONNECTIONS_MAX = 16
+OPEN_TRIES_S = 3.0  # both may start at once
+NAMES_MAX = 2_000  # of one script for beats: bounds how long it holds Redis
+
+T = TypeVar("T")
+_encode = msgspec.json.encode
+_news = msgspec.json.Decoder(News).decode
+_kept = msgspec.json.Decoder(Kept).decode
+
+
+class Position(Struct, frozen=True):
+    """Up to which batch this registry has taken everything."""
+
+    epoch: str = ""
+    seq: int = -1
+    stamp: str = ""
+
+
+class _Notice(Struct, frozen=True):
+    """What travels on the channel: a commit's number, or what was heard."""
+
+    origin: str
+    seq: int | None = None
+    loads: dict[str, dict[str, float] | None] | None = None
+
+
+_notice = msgspec.json.Decoder(_Notice).decode
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """How to come in. `timeout_s` bounds every command: a stopped Redis must hold up nobody."""
+
+    password: str | None = None
+    sentinel_password: str | None = None
+    ca_file: str | None = None
+    prefix: str = "creche:"
+    timeout_s: float = 2.0
+
+
+class _Lost(Exception):
+    """Redis does not have what it had acknowledged: `seen` is what it has."""
+
+    def __init__(self, seen: Position) -> None:
+        super().__init__("lost")
+        self.seen = seen
+
+
+class _Missed(Exception):
+    """More was committed than `changes` still has."""
+
+
+class RedisStore:
+    """A `SharedStore` at `where`."""
+
+    def __init__(self, where: Where, access: Access) -> None:
+        self._where = where
+        self._prefix = access.prefix
+        self._origin = secrets.token_hex(8)
+        self._redis, self._sentinel = _client(where, access)
+        self._keys = [access.prefix + key for key in scripts.KEYS]
+        self._channel = access.prefix + "notices"
+        self._commit = self._redis.register_script(scripts.COMMIT)
+        self._beats = self._redis.register_script(scripts.BEATS)
+        self._renew = self._redis.register_script(scripts.RENEW)
+        self._duty = self._redis.register_script(scripts.DUTY)
+        self._pubsub: PubSub | None = None
+        self._position = Position()
+        self._ahead_ms = 0.0  # the store's clock minus this machine's monotonic one
+
+    # the interface
+
+    async def open(self) -> Whole:
+        deadline = clock.monotonic() + OPEN_TRIES_S
+        while True:
+            try:
+                return await self._open()
+            except StoreError as why:
+                if clock.monotonic() > deadline:
+                    raise RefusalError(
+                        f"the shared state at {self._where} can't be read: {why}.\n"
+                        f"  Start it, or look at  state = …  and its password."
+                    ) from why
+            await asyncio.sleep(0.1)
+
+    async def commit(self, batch: Batch, at: float) -> None:
+        clocks = self.clocks(at)
+        position, stamp = self._position, secrets.token_hex(8)
+        news = shared.news_of(batch, clocks)
+        answer = await self._call(
+            self._commit,
+            position.epoch,
+            position.seq,
+            position.stamp,
+            stamp,
+            batch.revision,
+            self._channel,
+            self._origin,
+            CHANGES_MAX,
+            _encode(news),
+            _writes(news, batch.silent_s),
+        )
+        match answer:
+            case [b"ok", now]:
+                self._set_clock(now)
+                self._position = Position(position.epoch, position.seq + 1, stamp)
+            case [b"beaten", now, found]:
+                self._set_clock(now)
+                pairs = zip(found[::2], found[1::2], strict=True)
+                raise Overtaken({name.decode(): ms / 1000 for name, ms in pairs})
+            case _:
+                raise Overtaken
+
+    async def news(self, mine: Callable[[], Whole]) -> list[News] | Whole:
+        try:
+            return await self._read_news()
+        except _Missed:
+            return await self._open()
+        except _Lost as lost:
+            return await self._after_loss(lost.seen, mine())
+
+    async def _after_loss(self, seen: Position, mine: Whole) -> Whole:
+        if seen.epoch != self._position.epoch and seen.epoch:
+            _log.warning("another registry began a new epoch", epoch=seen.epoch)
+            return await self._open()
+        epoch = new_epoch()
+        if await self._begin(seen, epoch, mine):
+            _log.error(
+                "the shared state lost what it had acknowledged; it is given what this registry "
+                "knows, in a new epoch",
+                epoch=epoch,
+                services=len(mine.entries),
+            )
+        return await self._open()
+
+    async def wait(self, most_s: float) -> list[Heard]:
+        try:
+            return await self._wait(most_s)
+        except (RedisError, OSError, TimeoutError) as why:
+            await self._forget_pubsub()
+            _heed_cancel()
+            raise AwayError(_words(why)) from why
+
+    async def beats(self, heard: Heard) -> None:
+        names = list(heard.loads)
+        for start in range(0, len(names), NAMES_MAX):
+            part = names[start : start + NAMES_MAX]
+            notice = _Notice(self._origin, loads={name: heard.loads[name] for name in part})
+            self._set_clock(await self._call(self._beats, self._channel, _encode(notice), *part))
+
+    async def has_duty(self, name: str, for_s: float) -> bool:
+        key = f"{self._prefix}duty:{name}"
+        act = self._duty(keys=[key], args=[self._origin, max(1, round(for_s * 1000))])
+        return bool(await _asked(act))
+
+    def clocks(self, at: float) -> Clocks:
+        return Clocks(at, round(clock.monotonic() * 1000 + self._ahead_ms))
+
+    async def close(self) -> None:
+        await self._forget_pubsub()
+        for client in (self._redis, *(self._sentinel.sentinels if self._sentinel else ())):
+            try:
+                await client.aclose()
+            except (RedisError, OSError, TimeoutError):
+                pass  # it is away: nothing is left to close
+
+    # reading
+
+    async def _open(self) -> Whole:
+        while True:
+            whole = await self._read_whole()
+            if whole is not None:
+                return whole
+            empty = Whole(
+                epoch="", revision=0, entries=(), silent_s={}, retired={}, drained=frozenset()
+            )
+            await self._begin(Position(), new_epoch(), empty)
+
+    async def _read_whole(self) -> Whole | None:
+        meta_key, records, beats, retired, drained, _ = self._keys
+        async with self._redis.pipeline(transaction=True) as asked:
+            asked.hgetall(meta_key)
+            asked.hvals(records)
+            asked.zrange(beats, 0, -1, withscores=True)
+            asked.hgetall(retired)
+            asked.smembers(drained)
+            asked.time()
+            meta, kept, heard, lives, marks, time = await _asked(asked.execute())
+        if b"epoch" not in meta:
+            return None
+        if int(meta.get(b"schema", b"0")) > SCHEMA:
+            raise RefusalError(
+                f"the shared state at {self._where} was written by a newer Creche.\n"
+                f"  Start the newer version again, or set another  state_prefix = …"
+            )
+        now_ms = time[0] * 1000 + time[1] // 1000
+        self._set_clock(now_ms)
+        try:
+            entries = tuple(_kept(one) for one in kept)
+        except msgspec.DecodeError as why:
+            raise StoreError(f"a record there can't be read: {why}") from why
+        self._position = _position(meta[b"epoch"], meta[b"seq"], meta[b"stamp"])
+        return Whole(
+            epoch=self._position.epoch,
+            revision=int(meta[b"revision"]),
+            entries=entries,
+            silent_s={n.decode(): max(0.0, (now_ms - at) / 1000) for n, at in heard},
+            retired={_life(key): float(lease_s) for key, lease_s in lives.items()},
+            drained=frozenset(one.decode() for one in marks),
+        )
+
+    async def _read_news(self) -> list[News]:
+        """What follows on what this registry has. Raises _Lost or _Missed where nothing does."""
+        found: list[News] = []
+        position = self._position
+        while True:
+            async with self._redis.pipeline(transaction=True) as asked:
+                asked.hmget(self._keys[0], "epoch", "seq", "stamp")
+                asked.xrange(self._keys[5], min=f"({position.seq}-0", max="+", count=NEWS_MAX)
+                asked.time()
+                meta, batches, time = await _asked(asked.execute())
+            self._set_clock(time[0] * 1000 + time[1] // 1000)
+            at_end = Position() if meta[0] is None else _position(*meta)
+            if at_end.epoch != position.epoch or at_end.seq < position.seq:
+                raise _Lost(at_end)
+            for id, fields in batches:
+                seq = int(id.partition(b"-")[0])
+                if seq != position.seq + 1:
+                    raise _Missed
+                if fields[b"before"].decode() != position.stamp:
+                    raise _Lost(at_end)
+                try:
+                    found.append(_news(fields[b"news"]))
+                except msgspec.DecodeError as why:
+                    raise StoreError(f"a change there can't be read: {why}") from why
+                position = Position(position.epoch, seq, fields[b"stamp"].decode())
+            if position.seq == at_end.seq:
+                if position != at_end:
+                    raise _Lost(at_end)
+                self._position = position
+                return found
+            if not batches:
+                raise _Missed
+
+    # writing
+
+    async def _begin(self, seen: Position, epoch: str, mine: Whole) -> bool:
+        """Start `epoch` with `mine`, unless somebody was first."""
+        news = News(
+            revision=mine.revision,
+            entries={one.record.name: one for one in mine.entries},
+            retired=tuple((*life, lease_s) for life, lease_s in mine.retired.items()),
+            drained=dict.fromkeys(mine.drained, True),
+            beaten=frozenset(one.record.name for one in mine.entries),
+        )
+        return bool(
+            await self._call(
+                self._renew,
+                seen.epoch,
+                seen.seq if seen.seq >= 0 else "",
+                seen.stamp,
+                epoch,
+                mine.revision,
+                secrets.token_hex(8),
+                SCHEMA,
+                self._channel,
+                self._origin,
+                _writes(news, {}),
+            )
+        )
+
+    async def _call(self, script: AsyncScript, *args: Any) -> Any:
+        return await _asked(script(keys=self._keys, args=list(args)))
+
+    # listening
+
+    async def _wait(self, most_s: float) -> list[Heard]:
+        if self._pubsub is None:
+            self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+            await self._pubsub.subscribe(self._channel)
+            return []  # what was told before is not heard: ask
+        heard: list[Heard] = []
+        deadline = clock.monotonic() + most_s
+        while (left_s := deadline - clock.monotonic()) > 0:
+            _heed_cancel()
+            message = await self._pubsub.get_message(timeout=0.001 if heard else left_s)
+            if message is None:
+                if heard:
+                    break
+                continue
+            try:
+                notice = _notice(message["data"])
+            except msgspec.DecodeError:
+                continue  # a newer registry's
+            if notice.origin == self._origin:
+                continue
+            if notice.loads is not None:
+                heard.append(Heard(notice.loads))
+            elif notice.seq != self._position.seq:
+                break
+        return heard
+
+    async def _forget_pubsub(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            try:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            except (RedisError, OSError, TimeoutError):
+                pass  # it is away
+
+    def _set_clock(self, now_ms: int) -> None:
+        self._ahead_ms = now_ms - clock.monotonic() * 1000
+
+
+def _client(where: Where, access: Access) -> tuple[Redis, Sentinel | None]:
+    options: dict[str, Any] = {
+        "socket_timeout": access.timeout_s,
+        "socket_connect_timeout": access.timeout_s,
+        "socket_keepalive": True,
+        # a batch sent twice would find itself overtaken by itself
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": CONNECTIONS_MAX,
+        "protocol": 2,
+    }
+    if where.tls:
+        options |= {
+            "ssl": True,
+            "ssl_ca_certs": access.ca_file,
+            "ssl_check_hostname": True,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        }
+    mine = {**options, "db": where.db, "username": where.user, "password": access.password}
+    if where.master is None:
+        ((host, port),) = where.hosts
+        return Redis(host=host, port=port, **mine), None
+    theirs = {**options, "password": access.sentinel_password}
+    sentinel = Sentinel(where.hosts, sentinel_kwargs=theirs, **mine)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(where.master), sentinel
+
+
+async def _asked(answer: Awaitable[T] | Any) -> Any:
+    """Raises StoreError for whatever goes wrong on the way."""
+    try:
+        found = await answer
+        _heed_cancel()
+        return found
+    except (AwayFromRedis, SlowRedis, TimeoutError, OSError) as why:
+        raise AwayError(_words(why)) from why
+    except RedisError as why:
+        raise StoreError(_words(why)) from why
+
+
+def _heed_cancel() -> None:
+    """The client swallows a cancellation that comes while it times out by itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _words(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def _position(epoch: bytes, seq: bytes, stamp: bytes) -> Position:
+    return Position(epoch.decode(), int(seq), stamp.decode())
+
+
+def _life(key: bytes) -> Life:
+    name, _, instance_id = key.decode().partition("\0")
+    return name, instance_id
+
+
+def _writes(news: News, silent_s: dict[str, float]) -> bytes:
+    """What the script must do, as it unpacks it."""
+    writes = {
+        "silent": [[name, round(s * 1000)] for name, s in silent_s.items()],
+        "put": [[name, _encode(one).decode()] for name, one in news.entries.items() if one],
+        "drop": [name for name, one in news.entries.items() if one is None],
+        "beaten": sorted(news.beaten),
+        "retire": [[f"{n}\0{i}", repr(s)] for n, i, s in news.retired if s is not None],
+        "unretire": [f"{n}\0{i}" for n, i, s in news.retired if s is None],
+        "drain": [name for name, on in news.drained.items() if on],
+        "undrain": [name for name, on in news.drained.items() if not on],
+    }
+    return msgspec.msgpack.encode(writes)
