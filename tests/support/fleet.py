@@ -102,7 +102,7 @@ class Fleet:
         return part.start(ready="/health") if start else part
 
     def _part(self, name: str, module: str, config: dict[str, Any], *, start: bool) -> Part:
-        port = free_port()
+        port = int(config["listen"].rpartition(":")[2]) if "listen" in config else free_port()
         config = {
             "listen": f"127.0.0.1:{port}",
             "state_dir": str(self.folder / "state" / name),
