@@ -1,7 +1,7 @@
 """The babysitter's HTTP: what its engines do, and an operator's orders. Decides nothing.
 
 GET  /health /ready /models /info /metrics /engines /engines/{name} /engines/{name}/log
-POST /engines/{name}/start|stop|restart|kill
+POST /engines/{name}/start|stop|restart|kill /reload
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from babysitter import events, logtail
 from babysitter.metrics import Exposition
 from babysitter.records import Me
 from babysitter.registrar import Registrar
+from babysitter.reload import Reloader
 from babysitter.shimlog import LINES_MAX
 from babysitter.supervisor import Supervisor
 from common import clock
@@ -24,6 +25,7 @@ from common.version import VERSION
 from common.wire.babysitter import (
     BabysitterHealth,
     BabysitterInfo,
+    BabysitterReloadRefusal,
     EngineBrief,
     Engines,
     EngineState,
@@ -47,11 +49,13 @@ class Api:
         engines: dict[str, Supervisor],
         ready: asyncio.Event,
         registrar: Registrar | None,
+        reloader: Reloader,
     ) -> None:
         self._me = me
         self._engines = engines
         self._ready = ready
         self._registrar = registrar
+        self._reloader = reloader
         self._following: set[asyncio.Timeout] = set()
         self._started = clock.monotonic()
         self._exposition = Exposition(engines)
@@ -68,6 +72,7 @@ class Api:
                 web.get("/engines", self.list),
                 web.get("/engines/{name}", self.one),
                 web.get("/engines/{name}/log", self.log),
+                web.post("/reload", self.reload),
                 web.post("/engines/{name}/{order:start|stop|restart|kill}", self.order),
             ]
         )
@@ -90,6 +95,7 @@ class Api:
                 for name, view in views.items()
             },
             timestamp=_now(),
+            message=self._reloader.message,
         )
         return json_response(body, 200 if well else 503)
 
@@ -140,6 +146,11 @@ class Api:
         engine = self._engine(request)
         engine.post(ORDERS[request.match_info["order"]])
         return json_response(engine.view(), 202)
+
+    async def reload(self, _: web.Request) -> web.Response:
+        """200: the file is in force; 400: it is not, nothing has changed."""
+        found = await self._reloader.reload()
+        return json_response(found, 400 if isinstance(found, BabysitterReloadRefusal) else 200)
 
     async def log(self, request: web.Request) -> web.StreamResponse:
         """Lines of text: the last `lines` (default: all that are kept, within bounds), and with

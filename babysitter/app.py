@@ -12,16 +12,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from babysitter import records, registration, shim_client, store
+import aiohttp
+
+from babysitter import records, registration, store, strangers
 from babysitter.api import Api
 from babysitter.config import Config
+from babysitter.difference import Difference, Wanted
+from babysitter.kinds import KINDS
 from babysitter.place import place_of, runtime_of
 from babysitter.readiness import LOOPBACK, Elsewhere, loopback_error
 from babysitter.records import Me
 from babysitter.registrar import Registrar, RegistryClient
+from babysitter.reload import Reloader
 from babysitter.settings import Settings, own_address
 from babysitter.settings import settings as all_settings
-from babysitter.shim_client import EngineExit, ShimError, ShimHandle
 from babysitter.supervisor import Supervisor
 from common import address, auth, listen, logs, paths, tasks
 from common.daemon import Daemon
@@ -36,11 +40,22 @@ _log = logs.get("babysitter")
 class Babysitter:
     """The engines of one host and their own record."""
 
-    def __init__(self, me: Me, registry: RegistryClient | None) -> None:
+    def __init__(
+        self,
+        me: Me,
+        registry: RegistryClient | None,
+        http: aiohttp.ClientSession,
+        elsewhere: Elsewhere | None,
+    ) -> None:
         self.me = me
         self.engines: dict[str, Supervisor] = {}
         self.begun = asyncio.Event()
         self._registry = registry
+        self._elsewhere = elsewhere
+        self._http = http
+        #: Engines that the config names no more, on their way out.
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._hurried = asyncio.Event()
         self.own = Registrar(registry, me.name, lambda: None) if registry else None
         self._status = Status.RUNNING
 
@@ -63,6 +78,64 @@ class Babysitter:
             views = [one.view() for one in self.engines.values()]
             self.own.want(records.babysitter_record(self.me, views, self._status))
 
+    # ── engines come and go ──────────────────────────────────────────────────────────────────────
+
+    def add(self, one: Wanted) -> Supervisor:
+        """Not started yet. Its first launch waits until those that leave are gone: they hold
+        ports and GPUs."""
+        made = Supervisor(
+            one.settings,
+            self.me,
+            one.place,
+            self._http,
+            registrar=self.registrar(),
+            elsewhere=self._elsewhere,
+            on_change=self.tell,
+            hold=self.departed,
+        )
+        self.engines[one.settings.name] = made
+        return made
+
+    def end_strangers(self, state: Path) -> None:
+        """Begin to end what an earlier config named."""
+        for name in strangers.names(state, set(self.engines)):
+            self._leaving[name] = tasks.spawn(self._end_stranger(name, state), f"end of {name}")
+
+    async def _end_stranger(self, name: str, state: Path) -> None:
+        folder = state / "engines" / name
+        stored = store.read(folder)
+        await self.forget(name, stored)
+        await strangers.end(name, folder, runtime_of(state), stored, self._http, self._hurried)
+
+    async def departed(self) -> None:
+        """Wait until all that leave are gone."""
+        await self.apart(set(self._leaving))
+
+    async def apart(self, names: set[str]) -> None:
+        """Wait until none of these is on its way out."""
+        if leaving := [task for name, task in self._leaving.items() if name in names]:
+            await asyncio.wait(leaving)
+
+    def apply(self, wanted: dict[str, Wanted], what: Difference) -> None:
+        """A reloaded file, whole: begin all of it, without an await."""
+        for name in what.stopped:
+            self._leaving[name] = tasks.spawn(self._leave(name), f"end of {name}")
+        for name in (*what.restarted, *what.changed):
+            self.engines[name].reconfigure(wanted[name], self.departed)
+        for name in what.started:
+            self.add(wanted[name]).start()
+        # The file's order, those that leave last; others hold this very table.
+        for name in (*wanted, *(name for name in list(self.engines) if name not in wanted)):
+            self.engines[name] = self.engines.pop(name)
+        self.tell()
+
+    async def _leave(self, name: str) -> None:
+        one = self.engines[name]
+        await one.stop()
+        await one.close(kill=True)
+        self.engines.pop(name, None)
+        self.tell()
+
     def start(self) -> None:
         self.tell()
         for one in self.engines.values():
@@ -79,7 +152,10 @@ class Babysitter:
         self._status = Status.STOPPING
         self.tell()
         hurrying = tasks.spawn(self._hurry(hurry), "babysitter hurry")
+        leaving = [task for task in self._leaving.values() if not task.done()]
         await asyncio.gather(*(one.stop() for one in self.engines.values()))
+        if leaving:
+            await asyncio.wait(leaving)
         await tasks.cancel(hurrying)
         if self.own is not None:
             self.own.want(None)
@@ -87,10 +163,12 @@ class Babysitter:
 
     async def _hurry(self, hurry: asyncio.Event) -> None:
         await hurry.wait()
+        self._hurried.set()
         for one in self.engines.values():
             one.hurry()
 
     async def close(self, *, kill: bool) -> None:
+        await tasks.cancel(*self._leaving.values())
         await asyncio.gather(*(one.close(kill=kill) for one in self.engines.values()))
         if self.own is not None:
             await self.own.close()
@@ -102,8 +180,13 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
     towards = await asyncio.to_thread(_towards_registry, config)
     advertise = _advertise(config, towards)
     elsewhere = _elsewhere(config, advertise, towards)
-    settings = all_settings(config, advertise, sys.executable)
-    _refuse_loopback(settings, elsewhere, config)
+    state = paths.state_dir("babysitter", config.state_dir)
+
+    def plan(chosen: Config) -> dict[str, Wanted]:
+        settings = all_settings(chosen, advertise, sys.executable)
+        _refuse_loopback(settings, elsewhere, chosen)
+        return {one.name: _wanted(one, state) for one in settings}
+
     where = own_address(config, advertise)
     token = auth.settle(
         [where],
@@ -112,8 +195,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         config_file=file,
         others_may="stop and start engines",
     )
-    state = paths.state_dir("babysitter", config.state_dir)
-    places = {one.name: place_of(one, state) for one in settings}
+    wanted = plan(config)
     lock = _lock(state)
     try:
         sockets = listen.bind(where)
@@ -127,42 +209,42 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         )
         async with client(token=token) as to_registry, client() as to_engines:
             registry = RegistryClient(to_registry, config.registries) if config.registries else None
-            sitter = Babysitter(me, registry)
-            for one in settings:
-                sitter.engines[one.name] = Supervisor(
-                    one,
-                    me,
-                    places[one.name],
-                    to_engines,
-                    registrar=sitter.registrar(),
-                    elsewhere=elsewhere,
-                    on_change=sitter.tell,
-                )
-            await _run(daemon, config, sitter, token, sockets, state)
+            sitter = Babysitter(me, registry, to_engines, elsewhere)
+            for one in wanted.values():
+                sitter.add(one)
+            reloader = Reloader(
+                sitter, config, wanted, path, plan, own_port=me.port, engine_host=advertise
+            )
+            await _run(daemon, reloader, sitter, token, sockets, state)
     finally:
         os.close(lock)
 
 
 async def _run(
     daemon: Daemon,
-    config: Config,
+    reloader: Reloader,
     sitter: Babysitter,
     token: str | None,
     sockets: list[socket.socket],
     state: Path,
 ) -> None:
     app = application(token=token)
-    api = Api(sitter.me, sitter.engines, sitter.begun, sitter.own)
+    api = Api(sitter.me, sitter.engines, sitter.begun, sitter.own, reloader)
     api.add_routes(app)
     server = await serve(app, sockets)
     _log.info("listening", url=server.url, name=sitter.me.name, engines=list(sitter.engines))
-    await _end_strangers(state, sitter)
+    sitter.end_strangers(state)
     sitter.start()
+    reloads = tasks.spawn(reloader.run(daemon), "babysitter.reloads", fatal=True)
+    daemon.on_reload(reloader.ask)
     daemon.ready(f"listening on {server.url}, {len(sitter.engines)} engines")
-    kill = config.on_term == "stop"
+    kill = reloader.config.on_term == "stop"
     try:
         await daemon.until_stopped()
-        kill = kill and daemon.error is None  # engines outlive a fault of ours
+        await tasks.cancel(reloads)
+        kill = (
+            reloader.config.on_term == "stop" and daemon.error is None
+        )  # engines outlive a fault of ours
         if kill:
             await sitter.stop(daemon.hurry)
         else:
@@ -171,6 +253,12 @@ async def _run(
         await sitter.close(kill=kill)
         api.end_following()
         await server.close()
+
+
+def _wanted(settings: Settings, state: Path) -> Wanted:
+    """Raises RefusalError: its env_file."""
+    argv = KINDS[settings.kind].plan(settings.given).argv
+    return Wanted(settings, place_of(settings, state), argv)
 
 
 # ── who am I ─────────────────────────────────────────────────────────────────────────────────────
@@ -242,22 +330,3 @@ def _lock(state: Path) -> int:
             f'  Stop it, or set  state_dir = "…"  to a folder of its own.'
         ) from None
     return fd
-
-
-async def _end_strangers(state: Path, sitter: Babysitter) -> None:
-    """Engines of an earlier config that this one does not name any more: stopped, not kept."""
-    folder = state / "engines"
-    names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
-    for name in (one for one in names if one not in sitter.engines):
-        await sitter.forget(name, store.read(folder / name))
-        try:
-            found = await shim_client.adopt(folder / name, runtime_of(state))
-        except ShimError:
-            found = EngineExit(lost=True)
-        if isinstance(found, ShimHandle):
-            _log.warning("stopped: the config does not name it any more", engine=name)
-            await found.stop(10.0)
-            await found.release()
-            await found.close()
-        elif isinstance(found, EngineExit) and found.lost:
-            await shim_client.sweep_orphans(folder / name)

@@ -21,6 +21,11 @@ class RestartAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """Its process should be another: if it should run, it is restarted."""
+
+
+@dataclass(frozen=True, slots=True)
 class KillAsked:
     """SIGKILL now; what follows is what follows a crash."""
 
@@ -89,6 +94,6 @@ class TimeIsUp:
 
 
 Event = (
-    StartAsked | StopAsked | RestartAsked | KillAsked | Launched | Adopted | NotLaunched | Exited
-    | Answered | NotAnswered | PortFoundTaken | Stalled | Drained | TimeIsUp
+    StartAsked | StopAsked | RestartAsked | Reconfigured | KillAsked | Launched | Adopted
+    | NotLaunched | Exited | Answered | NotAnswered | PortFoundTaken | Stalled | Drained | TimeIsUp
 )  # fmt: skip

@@ -80,6 +80,9 @@ class Lifecycle:
                 self._stop(now)
             case events.RestartAsked():
                 self._restart(now)
+            case events.Reconfigured():
+                if self.wanted:
+                    self._restart(now)
             case events.KillAsked():
                 if self.alive:
                     self._actions.append(actions.Kill())

@@ -19,6 +19,17 @@ SCHEMA = 1
 FILE = "supervisor.json"
 
 
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to drain an engine that no config names any more."""
+
+    kind: str
+    host: str
+    port: int
+    drain_timeout_s: float
+    drain_idle_s: float
+    stop_grace_s: float
+
+
 class Remembered(msgspec.Struct, kw_only=True):
     """`digest` is of what was started (argv, folder, environment); `registered_as` the instance_id
     that the registry knows `instance_id` by; times are wall seconds."""
@@ -33,6 +44,7 @@ class Remembered(msgspec.Struct, kw_only=True):
     streak: int = 0
     failures: list[float] = []
     last_exit: LastExit | None = None
+    serving: Serving | None = None
 
 
 def read(folder: Path) -> Remembered | None:

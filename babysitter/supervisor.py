@@ -9,14 +9,16 @@ action leads to at once is its next event, taken before any other.
 import asyncio
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+from msgspec import structs
 
 from babysitter import absent, actions, events, logtail, ports, shim_client, store
 from babysitter import models as model_lists
 from babysitter.cause import LOG_LINES_KEPT, Cause, Ending, of_exit
+from babysitter.difference import Wanted, address_of, is_other
 from babysitter.kinds import KINDS
 from babysitter.life import LOG_FILE, Life, sweep
 from babysitter.lifecycle import Lifecycle
@@ -39,7 +41,8 @@ from common.wire.registry import Status
 
 
 class Supervisor:
-    """`on_change` is called whenever what `view` tells of its state may have changed."""
+    """`on_change` is called whenever what `view` tells of its state may have changed. `hold`: what
+    its first launch waits for (ports and GPUs of those that leave)."""
 
     def __init__(
         self,
@@ -51,18 +54,23 @@ class Supervisor:
         registrar: Callable[[str, Callable[[], None]], Registrar] | None,
         elsewhere: Elsewhere | None,
         on_change: Callable[[], None],
+        hold: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
         self.service = me.service_of(settings.name)
         self._me = me
         self._place = place
+        self._http = http
+        self._hold = hold
+        self._holding = False
+        #: What a reload wants its next process to be; None: what it is.
+        self._planned: Wanted | None = None
         self._elsewhere = elsewhere
         self._on_change = on_change
         self._log = logs.get("engine", engine=settings.name)
         self._run = KINDS[settings.kind].plan(settings.given)
-        given = settings.given
-        self._prober = Prober(http, given.host, given.port, self._run.probe, given.names)
+        self._prober = self._new_prober()
         self._registrar = registrar(self.service, self._changed) if registrar else None
         self._machine = Lifecycle(limits_of(settings), Restarts(policy_of(settings)))
         self._events: asyncio.Queue[events.Event] = asyncio.Queue()
@@ -126,6 +134,8 @@ class Supervisor:
     def _told_progress(self) -> str | None:
         if self.state is State.STARTING:
             waited = f"starting for {wall() - self._since:.0f} s"
+            if self._holding:
+                return f"{waited}: waits until the engines that leave are gone"
             text = self._life.watch.text if self._life else None
             return f"{waited}: {text}" if text else waited
         if self.state is State.FATAL:
@@ -146,6 +156,47 @@ class Supervisor:
     def start(self) -> None:
         """Adopt what an earlier babysitter left, or start the engine; then keep it."""
         self._task = tasks.spawn(self._keep(), f"engine {self.name}", fatal=True)
+
+    def reconfigure(self, new: Wanted, hold: Callable[[], Awaitable[None]]) -> None:
+        """As a reloaded file wants it. What its process does not depend on holds from now on; for
+        the rest it is restarted, once `hold` is over, if it should run."""
+        now = Wanted(self.settings, self._place, self._run.argv)
+        if not is_other(now, new):
+            self._planned = None
+            self._run = KINDS[new.settings.kind].plan(new.settings.given)
+            self._retune(new.settings)
+            return
+        before, self._planned = self._planned, new
+        own = self.settings
+        self._retune(
+            structs.replace(
+                new.settings,
+                given=own.given,
+                kind=own.kind,
+                gpus=own.gpus,
+                env=own.env,
+                env_file=own.env_file,
+            )
+        )
+        if before is None or is_other(before, new):
+            self._hold = hold
+            self.post(events.Reconfigured())
+
+    def _retune(self, settings: Settings) -> None:
+        self.settings = settings
+        self._prober = self._new_prober()
+        self._machine.limits = limits_of(settings)
+        self._machine.restarts.policy = policy_of(settings)
+        if self._life is not None:
+            self._life.watch.retune(settings, self._prober)
+        record = self._registrar.book.wanted if self._registrar is not None else None
+        if record is not None:
+            self._announce(Status(record.status), create=False)
+        self._remember()
+
+    def _new_prober(self) -> Prober:
+        given = self.settings.given
+        return Prober(self._http, given.host, given.port, self._run.probe, given.names)
 
     async def stop(self) -> None:
         """Deregister, drain, stop; returns when no process of it is left."""
@@ -316,6 +367,7 @@ class Supervisor:
     async def _launch(self) -> events.Event:
         if self._clearing is not None:  # nothing of the former life may be left
             await asyncio.wait([self._clearing])
+        await self._renew()
         given = self.settings.given
         if self.settings.identity == "socket":
             holder = await asyncio.to_thread(ports.owner, given.host, given.port)
@@ -344,6 +396,25 @@ class Supervisor:
         self._live(handle)
         self._log.info("started", pid=handle.pid, instance_id=handle.instance_id)
         return events.Launched(handle.instance_id)
+
+    async def _renew(self) -> None:
+        """Before a launch: wait for those that leave, and become what a reload wants."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            self._holding = True
+            await hold()
+            self._holding = False
+        new, self._planned = self._planned, None
+        if new is None:
+            return
+        if address_of(new.settings) != address_of(self.settings) and self._registrar is not None:
+            # One name cannot be leased at two addresses: the record is made anew when it is READY.
+            self._record_id = None
+            self._registrar.want(None)
+            await self._registrar.settled()
+        self._place = new.place
+        self._run = KINDS[new.settings.kind].plan(new.settings.given)
+        self._retune(new.settings)
 
     def _live(self, handle: ShimHandle) -> Life:
         watch = Watch(
@@ -453,10 +524,22 @@ class Supervisor:
             streak=streak,
             failures=[round(wall() - age, 1) for age in ages],
             last_exit=self._last_exit,
+            serving=self._serving(),
         )
         if now != self._written:
             store.write(self._place.folder, now)
             self._written = now
+
+    def _serving(self) -> store.Serving:
+        own = self.settings
+        return store.Serving(
+            kind=own.kind,
+            host=own.given.host,
+            port=own.given.port,
+            drain_timeout_s=own.drain_timeout_s,
+            drain_idle_s=own.drain_idle_s,
+            stop_grace_s=own.stop_grace_s,
+        )
 
 
 def _ending(how: EngineExit, lines: list[str], holder: str | None) -> Ending:

@@ -78,6 +78,12 @@ class Watch:
             self._post(seen.event)
             await asyncio.sleep(self._pause(ready, monotonic() - began))
 
+    def retune(self, settings: Settings, prober: Prober) -> None:
+        """Other settings of the same process, from the next look on."""
+        self._settings = settings
+        self._prober = prober
+        self._stall.stall_s = settings.stall_s
+
     async def look(self, *, socket_known: bool = False) -> readiness.Seen:
         """One look, now."""
         return await readiness.look(

@@ -1,6 +1,7 @@
 """What a babysitter answers (docs/api-babysitter.md)."""
 
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -36,12 +37,16 @@ class EngineBrief(Struct, frozen=True, kw_only=True):
 
 
 class BabysitterHealth(Struct, frozen=True, kw_only=True):
-    """`GET /health`: 200 only while every engine that should run is ready, else 503."""
+    """`GET /health`: 200 only while every engine that should run is ready, else 503.
+
+    `message`: a reload that failed; empty once one succeeds.
+    """
 
     status: str
     service: str
     engines: dict[str, EngineBrief]
     timestamp: str
+    message: str = ""
 
 
 class Engine(Struct, frozen=True, kw_only=True):
@@ -89,3 +94,28 @@ class BabysitterInfo(Struct, frozen=True, kw_only=True):
     version: str
     registered: bool = False
     conflict: str | None = None
+
+
+class BabysitterReload(Struct, frozen=True, kw_only=True):
+    """`POST /reload`, status 200: the file is in force. Names of engines; those that start, stop
+    and restart have begun to. `changed`: with other settings, but the same process.
+
+    `needs_restart`: keys of the file that only a restart of the babysitter brings into force.
+    """
+
+    status: str
+    started: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class BabysitterReloadRefusal(Struct, frozen=True, kw_only=True):
+    """The same, status 400: nothing has changed. `problems` are those of `check`, `report` their
+    text."""
+
+    error: str
+    problems: list[dict[str, Any]]
+    report: str

@@ -293,7 +293,7 @@ def test_an_engine_that_the_config_no_longer_names_is_ended(fleet: Fleet) -> Non
     text = part.config.read_text()
     part.config.write_text(text[: text.rindex("[[engine]]")])
     part.start(ready="/health")
-    assert not alive(left)
+    until_sync(lambda: not alive(left), 20, "it is drained, then stopped")
     assert part.get("/info")["engines"] == ["one"]
     assert "error" in record(registry, "two@test"), "and its record is gone"
 

@@ -9,9 +9,12 @@ from tests.support.fleet import chat
 
 
 class Streaming:
-    """`tokens` come `pace_ms` apart. `service` is who answers, once it does."""
+    """`tokens` come `pace_ms` apart. `service` is who answers, once it does. `faults` are the mock
+    engine's: `hang="before"`."""
 
-    def __init__(self, url: str, model: str, *, tokens: int, pace_ms: int = 25) -> None:
+    def __init__(
+        self, url: str, model: str, *, tokens: int, pace_ms: int = 25, **faults: str
+    ) -> None:
         self.service = ""
         self._request = urllib.request.Request(
             url + "/v1/chat/completions",
@@ -20,6 +23,7 @@ class Streaming:
                 "content-type": "application/json",
                 "x-mock-tokens": str(tokens),
                 "x-mock-pace-ms": str(pace_ms),
+                **{f"x-mock-{name}": value for name, value in faults.items()},
             },
         )
         self._got: list[str] = []
