@@ -11,7 +11,7 @@ Where a stream may be resumed it is held a second time, for what another upstrea
 from urllib.parse import quote
 
 from common import clock
-from router import events, resume
+from router import events
 from router.downstream import Client, connection_line
 from router.events import Splitter
 from router.framing import LAST_CHUNK, Framing
@@ -56,7 +56,6 @@ class Answering:
     _events: Stream | None = None
     #: What it said so far, where it may be resumed.
     _resume: Resume | None = None
-    _resume_bytes_max: int
     #: Bytes it had passed when its limit was last looked at, and how often it had not moved.
     _seen = 0
     _quiet = 0
@@ -86,8 +85,8 @@ class Answering:
         """The request will not be sent again, unless to resume its answer."""
         raise NotImplementedError
 
-    def _request(self) -> resume.Request | None:
-        """What may be resumed."""
+    def _resumable(self) -> Resume | None:
+        """To remember its answer by. None: that may not be resumed, for what is asked."""
         raise NotImplementedError
 
     # --- writing ----------------------------------------------------------------------------------
@@ -237,8 +236,7 @@ class Answering:
             self._write(stream.go_on(link.parts, splitter, held))
             self._relay_events(link)
             return
-        request = self._request()
-        said = None if request is None else Resume(request, self._resume_bytes_max)
+        said = self._resumable()
         if said is not None:
             held = said.take(held)
         mode = None if said is None else said.mode

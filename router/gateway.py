@@ -45,6 +45,7 @@ from router.inbound import NEVER, Incoming
 from router.outcome import Failure, Outcome, of_failure, of_status
 from router.reading import INLINE_BYTES_MAX, read_model
 from router.request_id import RequestIds
+from router.resume import Resume
 from router.seam import Ask, Attempt, Desk, End, Step, Upstream, Wait
 from router.spliced import Spliced
 from router.tunnel import Tunnel
@@ -111,7 +112,6 @@ class Exchange(Asking):
         self._id = head.id or gateway.ids.next(clock.wall())
         self._chunk_s = gateway.timeouts.between_chunks_s
         self._event_bytes_max = gateway.limits.event_bytes_max
-        self._resume_bytes_max = gateway.limits.resume_bytes_max
         self._bodies = gateway.bodies
         self._timeouts = gateway.timeouts
 
@@ -255,11 +255,12 @@ class Exchange(Asking):
             if asking is not None:
                 attempt.edit = Edit(0, body.size, asking)
 
-    def _request(self) -> resume.Request | None:
-        """What may be resumed."""
+    def _resumable(self) -> Resume | None:
+        """To remember its answer by. None: that may not be resumed, for what is asked."""
         if self._body.on_disk:
             return None
-        return resume.read(self._head.path, self._body.whole())
+        request = resume.read(self._head.path, self._body.whole())
+        return None if request is None else Resume(request, self._gateway.limits.resume_bytes_max)
 
     def _goes_on(self, stream: Spliced, now: float) -> bool:
         """A stream broke off that may be resumed: whether it is, or had nothing more to say."""

@@ -259,10 +259,12 @@ class Client:
 
 
 def config(**changes: Any) -> Config:
-    """A config without registry. `timeouts` and `limits` are given as dicts."""
+    """A config without registry. `timeouts` and `limits` are given as dicts; `named` are its
+    [models] entries."""
+    models = changes.pop("named", {})
     timeouts = Timeouts(**changes.pop("timeouts", {}))
     limits = Limits(**changes.pop("limits", {}))
-    return Config(registries=(), timeouts=timeouts, limits=limits, **changes)
+    return Config(registries=(), models=models, timeouts=timeouts, limits=limits, **changes)
 
 
 @contextlib.asynccontextmanager
