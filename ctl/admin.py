@@ -84,8 +84,10 @@ def lines(answer: ReloadAnswer, out: Output) -> list[str]:
     found.append(f"{mark('✓')} {answer.status}{which}{number}")
     if answer.changed:
         found.append(f"    changed   {', '.join(answer.changed)}")
-    else:
+    elif answer.needs_restart:
         found.append("    changed   nothing that is in force")
+    else:
+        found.append("    nothing changed")
     if answer.needs_restart:
         found.append(f"  {mark('!')} only a restart changes   {', '.join(answer.needs_restart)}")
     found += [f"  {mark('!')} {note}" for note in answer.notes]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from common.config import ConfigError, Problem, checked_text, has_errors, read_text
 from common.errors import RefusalError
@@ -44,6 +45,17 @@ class Loaded(Struct, frozen=True, kw_only=True):
     providers: Providers
     #: What the file itself names, by source and name.
     services: Mapping[str, Mapping[str, Service]]
+
+    def serves_as(self, other: "Loaded") -> bool:
+        """Whether the two differ in nothing but comments, and when they were read."""
+        return self.config == other.config and _timeless(self) == _timeless(other)
+
+
+def _timeless(loaded: Loaded) -> dict[str, dict[str, Service]]:
+    return {
+        source: {n: replace(one, timestamp="", last_heartbeat="") for n, one in found.items()}
+        for source, found in loaded.services.items()
+    }
 
 
 def at_start(path: Path | None) -> tuple[Loaded, Path | None]:

@@ -118,7 +118,9 @@ class Reloader:
         """What is in force and what could come back. Never the text: files may be private."""
         state = self.state
         try:
-            on_disk, found = await asyncio.to_thread(lambda: (self._on_disk(), self._kept.all()))
+            on_disk, problem, found = await asyncio.to_thread(
+                lambda: (self._on_disk(), self._file_problem(), self._kept.all())
+            )
         except OSError as why:
             return self._no(500, f"the kept versions cannot be read: {_os_words(why)}")
         return RouterConfig(
@@ -132,6 +134,7 @@ class Reloader:
             message=self.message,
             undo_until=clock.wire_time(self._undo_until) if self._undo_until else None,
             versions=found,
+            file_problem=problem,
         )
 
     def place(self, path: tuple[str | int, ...]) -> str | None:
@@ -294,12 +297,28 @@ class Reloader:
         except ConfigError:
             return None
 
+    def _file_problem(self) -> str:
+        """Why the file as it is on disk could not be taken over; empty: it could."""
+        if self._file is None or self._on_disk() == self.state.loaded.text:
+            return ""
+        try:
+            self._read(self.state.loaded.config)
+        except ConfigError as faults:
+            errors = [one for one in faults.problems if one.severity == "error"]
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            return redact(f"{errors[0].text}{more}" if errors else "it cannot be read")
+        except RefusalError as refusal:
+            return redact(str(refusal).partition("\n")[0])
+        except Exception as error:  # whatever it is, a reload would meet it too
+            return f"the router could not take the file over: {type(error).__name__}"
+        return ""
+
     # --- watched until it is final ----------------------------------------------------------------
 
     def _watch_over(self, proved: State) -> float:
         """Seconds until what is in force is final; 0: it is."""
         after_s = self.state.loaded.config.reload.rollback_after_s
-        if not after_s:
+        if not after_s or self.state.loaded.serves_as(proved.loaded):
             return 0.0
         self._proved = proved
         self._undo_until = clock.wall() + after_s

@@ -1,11 +1,13 @@
 """The last good configuration files, kept so that one of them can come back.
 
     keep ─▶ a new version, in force        back_to(n) ─▶ n in force, the one it replaces rejected
-    before(n) ─▶ the newest before n that was not rejected
+    before(n) ─▶ the newest before n that says something else and was not rejected
 
 Each version is the file byte for byte, `<number>_<time>_<digest>.toml`; `in-force.json` says
 which one runs. Every write is whole or not at all (write, fsync, rename), readable by its owner
-alone. Of what is kept the oldest goes first, never the one in force.
+alone. Of what is kept the oldest goes first, never the one in force: until then a number that was
+told stays good, also where the same text came again and has a newer one as well. What is rejected
+is a text, whatever its numbers.
 """
 
 import contextlib
@@ -64,34 +66,26 @@ class Versions:
         return found
 
     def keep(self, text: str, now_wall: float, most: int) -> int:
-        """`text` is good and in force; its number. One that is in force already keeps its own.
-
-        A text that was kept before moves to the newest place, so that reloading the same file time
-        and again pushes nothing out.
-        """
+        """`text` is good and in force; its number. One that is in force already keeps its own."""
         mark = digest(text)
         paths, in_force = self._paths(), self._in_force()
-        same = [path for path in paths if _parts(path)[2] == mark]
-        for path in same:
-            if _parts(path)[0] == in_force.version:
-                return in_force.version
+        same = {number for number, _, other in map(_parts, paths) if other == mark}
+        if in_force.version in same:
+            return in_force.version
         number = (_parts(paths[0])[0] if paths else 0) + 1
         time = datetime.fromtimestamp(now_wall, UTC).strftime(_TIME)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write(self._folder / f"{number:06}_{time}_{mark}.toml", text.encode())
-        self._set(_InForce(number, in_force.rejected))
-        for path in same:
-            path.unlink(missing_ok=True)
+        self._set(_InForce(number, [one for one in in_force.rejected if one not in same]))
         self._forget(most)
         return number
 
     def back_to(self, number: int) -> None:
         """`number` is in force again; what it replaces is not returned to by itself."""
         before = self._in_force()
-        rejected = [one for one in before.rejected if one != number]
-        if before.version and before.version != number:
-            rejected.append(before.version)
-        self._set(_InForce(number, rejected))
+        wanted = self._alike(number)
+        rejected = {*before.rejected, *(self._alike(before.version) if before.version else ())}
+        self._set(_InForce(number, sorted(rejected - wanted)))
 
     def read(self, number: int) -> str | None:
         """None: there is no such version."""
@@ -106,10 +100,17 @@ class Versions:
 
     def before(self, number: int | None) -> int | None:
         """What a rollback from `number` returns to (None: from what was not kept)."""
+        alike = set() if number is None else self._alike(number)
         for one in self.all():
-            if not one.rejected and (number is None or one.version < number):
+            earlier = number is None or one.version < number
+            if earlier and not one.rejected and one.version not in alike:
                 return one.version
         return None
+
+    def _alike(self, number: int) -> set[int]:
+        """The versions with the text of this one, itself among them."""
+        marks = {one: mark for one, _, mark in map(_parts, self._paths())}
+        return {number, *(one for one in marks if marks[one] == marks.get(number))}
 
     def _forget(self, most: int) -> None:
         """The oldest beyond `most`, and marks of what is gone."""

@@ -90,6 +90,14 @@ async def test_a_reload_tells_what_is_other_now_and_what_waits(
     ]
 
 
+async def test_a_reload_that_changed_nothing_says_that_alone(
+    router: StandIn, capsys: Capture
+) -> None:
+    router.answers["/admin/reload"] = (200, {**RELOADED, "changed": [], "undo_after_s": 0})
+    ran = await creche(capsys, "config", "reload", url=router.url)
+    assert ran.out.splitlines() == ["✓ reloaded   version 4", "    nothing changed"]
+
+
 @pytest.mark.parametrize(("words", "body"), [((), b"{}"), (("12",), b'{"version": 12}')])
 async def test_a_rollback_goes_to_the_one_before_or_to_a_number(
     words: tuple[str, ...], body: bytes, router: StandIn, capsys: Capture

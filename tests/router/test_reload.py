@@ -375,6 +375,27 @@ async def test_0_is_never(tmp_path: Path) -> None:
         assert one.reloader._watching is None
 
 
+async def test_a_reload_that_changes_nothing_is_final_at_once(tmp_path: Path) -> None:
+    static = tmp_path / "static.json"
+    static.write_text('[{"name": "s@h", "host": "127.0.0.1", "port": 1001}]')
+    text = f'static_file = "{static}"\n{GOOD}'
+    async with case(tmp_path, text) as one:
+        for same in (text, f"# a comment\n{text}"):
+            answer = await one.good(same)
+            assert (answer.changed, answer.undo_after_s) == ([], 0)
+            assert (await one.about()).undo_until is None
+        static.write_text('[{"name": "s@h", "host": "127.0.0.1", "port": 1002}]')
+        assert (await one.good()).undo_after_s == 30, "other services, though by the same text"
+
+
+async def test_what_is_loaded_again_while_it_is_watched_stays_watched(tmp_path: Path) -> None:
+    async with case(tmp_path) as one:
+        await one.good(undone_after(60, 7))
+        again = await one.good()
+        assert (again.changed, again.undo_after_s) == ([], 60)
+        assert (await one.good(GOOD)).undo_after_s == 0, "the one that has proved itself"
+
+
 async def test_what_is_judged_against_is_the_last_that_proved_itself(tmp_path: Path) -> None:
     """A second bad edit within the time must not make the first one the good one."""
     async with case(tmp_path) as one:

@@ -59,13 +59,38 @@ def test_what_is_in_force_is_not_kept_twice(tmp_path: Path) -> None:
     assert numbers(versions) == [1]
 
 
-def test_a_text_that_comes_again_moves_to_the_newest_place(tmp_path: Path) -> None:
+def test_a_number_that_was_told_stays_good_when_its_text_comes_again(tmp_path: Path) -> None:
     versions = Versions(tmp_path)
-    for text in ("a", "b", "a"):
+    for number, text in enumerate(("a", "b", "a", "b", "a"), 1):
+        assert versions.keep(text, DAY, most=10) == number
+    assert numbers(versions) == [5, 4, 3, 2, 1]
+    assert [versions.read(number) for number in (1, 2, 5)] == ["a", "b", "a"]
+    versions.back_to(1)
+    assert in_force(versions) == [1]
+
+
+def test_the_start_is_kept_while_it_is_one_of_the_last(tmp_path: Path) -> None:
+    versions = Versions(tmp_path)
+    versions.keep("the start", DAY, most=10)
+    for number in range(9):
+        versions.keep("ab"[number % 2], DAY, most=10)
+    assert versions.read(1) == "the start"
+    versions.keep("one more", DAY, most=10)
+    assert numbers(versions) == list(range(11, 1, -1))
+
+
+def test_a_rollback_returns_to_another_text_whatever_its_numbers(tmp_path: Path) -> None:
+    versions = Versions(tmp_path)
+    for text in ("a", "b", "c", "b"):
         versions.keep(text, DAY, most=10)
-    assert numbers(versions) == [3, 2]
-    assert versions.before(3) == 2
-    assert versions.read(3) == "a"
+    assert versions.before(4) == 3
+    versions.back_to(3)
+    assert [one.version for one in versions.all() if one.rejected] == [4, 2], "both are b"
+    assert versions.before(3) == 1
+    versions.back_to(1)
+    assert versions.before(1) is None
+    versions.back_to(2)
+    assert [one.version for one in versions.all() if one.rejected] == [3, 1]
 
 
 def test_a_rollback_returns_to_the_one_before_and_then_further_back(tmp_path: Path) -> None:
@@ -100,7 +125,8 @@ def test_a_bad_one_that_is_loaded_again_is_rejected_no_more(tmp_path: Path) -> N
         versions.keep(text, DAY, most=10)
     versions.back_to(1)
     assert versions.keep("bad", DAY, most=10) == 3
-    assert [(one.version, one.rejected) for one in versions.all()] == [(3, False), (1, False)]
+    assert [one.version for one in versions.all() if one.rejected] == []
+    assert versions.before(3) == 1, "not the same text under its older number"
 
 
 def test_a_damaged_note_loses_nothing_but_what_is_in_force(tmp_path: Path) -> None:
