@@ -11,7 +11,7 @@ from ctl.fleet import Fleet, look
 from ctl.judge import age_s, duration
 from ctl.output import Output
 from ctl.render import Paint
-from ctl.views import EngineView, engine_views
+from ctl.views import UNASKED, EngineView, engine_views
 
 HELP = "every engine and its state, also those that never became ready"
 MORE = """\
@@ -48,9 +48,9 @@ def lines(
         age = age_s(one.since, now)
         rows.append(
             (
-                "!" if one.fit is False and one.state == "READY" else MARKS.get(one.state, "·"),
+                "!" if _but(one) else MARKS.get(one.state, "·"),
                 one.service,
-                one.state + (" unfit" if one.fit is False and one.state == "READY" else ""),
+                "not asked yet" if one.state == UNASKED else one.state + _but(one),
                 "-" if age is None else duration(age),
                 one.kind or "-",
                 str(one.port or "-"),
@@ -64,6 +64,19 @@ def lines(
     marked = [paint.mark(line[0]) + line[1:] for line in body]
     asides += _silence(fleet, paint)
     return [head, *marked, *([""] if asides else []), *asides]
+
+
+def _but(one: EngineView) -> str:
+    """What speaks against an engine that is READY by its own word."""
+    if one.state != "READY":
+        return ""
+    if one.fit is False:
+        return " unfit"
+    if one.set_aside:
+        return " set aside"
+    if one.breaker == "open":
+        return " breaker open"
+    return " resting" if one.resting_s > 0 else ""
 
 
 def _aside(one: EngineView, now: float, paint: Paint) -> list[str]:

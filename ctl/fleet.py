@@ -14,7 +14,13 @@ from msgspec import Struct, field, structs
 
 from common.wire.babysitter import Engine, Engines
 from common.wire.registry import TYPE_BABYSITTER, Service, Services
-from common.wire.router import RouterHealth, RouterService, RouterServices, RouterStats
+from common.wire.router import (
+    RouterConfig,
+    RouterHealth,
+    RouterService,
+    RouterServices,
+    RouterStats,
+)
 from ctl.client import Client
 from ctl.errors import CtlError
 
@@ -36,6 +42,8 @@ class Fleet(Struct, frozen=True, kw_only=True):
     health: RouterHealth
     services: RouterServices
     stats: RouterStats = field(default_factory=RouterStats)
+    #: None: it is not told at this address (control_listen), or the versions cannot be read.
+    config: RouterConfig | None = None
     registry_url: str | None = None
     registry: Services | None = None
     registry_silent: Silent | None = None
@@ -50,10 +58,11 @@ class Fleet(Struct, frozen=True, kw_only=True):
 
 async def look(client: Client, url: str) -> Fleet:
     """Ask everyone. Raises UnreachableError or RefusedError only for the router itself."""
-    health, services, stats = await asyncio.gather(
+    health, services, stats, config = await asyncio.gather(
         client.get(f"{url}/health", RouterHealth),
         client.get(f"{url}/services?type=any", RouterServices),
         client.get(f"{url}/stats", RouterStats),
+        _config(client, url),
     )
     registry_url, registry, silent = await _registry(client, services.registry_url)
     fleet = Fleet(
@@ -61,6 +70,7 @@ async def look(client: Client, url: str) -> Fleet:
         health=health,
         services=services,
         stats=stats,
+        config=config,
         registry_url=registry_url,
         registry=registry,
         registry_silent=silent,
@@ -86,6 +96,13 @@ def is_http(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         return False
+
+
+async def _config(client: Client, url: str) -> RouterConfig | None:
+    try:
+        return await client.get(f"{url}/admin/config", RouterConfig)
+    except CtlError:
+        return None
 
 
 async def _registry(

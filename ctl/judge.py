@@ -1,7 +1,8 @@
 """What is broken, who feels it, what next. Pure: a Fleet and the time in, a Report out.
 
     ✗  an engine that nobody will bring back by itself: FATAL, a conflict of names or addresses
-    !  one that is out for now: BACKOFF, starting again, unfit, its breaker open, its host silent
+    !  one that is out for now: BACKOFF, starting again, unfit, set aside, its breaker open,
+       resting, its host silent; a name that nobody serves; a file that did not go into force
     ·  worth knowing, nothing to do: starting, draining, restarted lately
 
 Starting, stopped and draining engines are somebody's will, so they are no problems, unless a model
@@ -9,6 +10,7 @@ has no engine left because of it.
 """
 
 from collections.abc import Iterable
+from math import ceil
 
 from msgspec import Struct
 
@@ -54,12 +56,17 @@ class ModelRow(Struct, frozen=True, kw_only=True):
     model: str
     ready: int
     total: int
+    unasked: int = 0
     in_flight: int
     queued: int
     ttft_p50_ms: float | None
     ttft_p99_ms: float | None
     tokens_per_s: float
     slow: bool
+    services: tuple[str, ...] = ()
+    configured: bool = False
+    by_chain: bool = False
+    last_resort: bool = False
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -68,6 +75,7 @@ class Report(Struct, frozen=True, kw_only=True):
     hosts: int
     engines_ready: int
     engines_total: int
+    providers: int = 0
     requests_per_s: float
     models: tuple[ModelRow, ...]
 
@@ -77,15 +85,18 @@ def judge(fleet: Fleet, now: float) -> Report:
     views = engine_views(fleet)
     wanted = [one for one in views if one.state != EngineState.STOPPED]
     models = _models(fleet.stats, wanted)
-    problems = list(_problems(fleet, wanted, {row.model: row for row in models}, now))
-    if not views and not models:
+    problems = [*_config(fleet), *_problems(fleet, wanted, {row.model: row for row in models}, now)]
+    problems.sort(key=lambda one: one.mark != "✗")
+    engines = [one for one in wanted if not one.is_provider]
+    if not views and not any(one.subject in fleet.stats.models for one in problems):
         problems.append(_EMPTY)
     return Report(
         problems=tuple(problems),
         notes=tuple(_notes(fleet, views, now)),
-        hosts=len({one.host for one in views}),
-        engines_ready=sum(one.ready for one in wanted),
-        engines_total=len(wanted),
+        hosts=len({one.host for one in views if not one.is_provider}),
+        engines_ready=sum(one.ready for one in engines),
+        engines_total=len(engines),
+        providers=len(wanted) - len(engines),
         requests_per_s=fleet.stats.requests_per_s,
         models=tuple(models),
     )
@@ -105,11 +116,16 @@ def _models(stats: RouterStats, views: list[EngineView]) -> list[ModelRow]:
                 # An engine that never was ready has no record, so the router cannot count it.
                 total=max(told.total, len(offering)),
                 in_flight=told.in_flight,
+                unasked=told.unasked,
                 queued=told.queued,
                 ttft_p50_ms=told.ttft_p50_ms,
                 ttft_p99_ms=told.ttft_p99_ms,
                 tokens_per_s=told.tokens_per_s,
                 slow=_slow(told),
+                services=told.services or tuple(one.service for one in offering),
+                configured=told.configured,
+                by_chain=told.by_chain,
+                last_resort=told.last_resort,
             )
         )
     return rows
@@ -140,10 +156,18 @@ def _problems(
         yield _host_down(host, members, fleet, models, now)
     for one in passing:
         yield _passing(one, fleet, models, now)
-    blamed = {model for one in [*broken, *passing] for model in one.models}
-    blamed |= {model for members in down.values() for one in members for model in one.models}
+    out = [*broken, *passing, *(one for members in down.values() for one in members)]
+    blamed = {model for one in out for model in one.models}
+    told = {one.service for one in out}
     for row in models.values():
-        if row.ready == 0 and row.total > 0 and row.model not in blamed:
+        if row.ready or row.model in blamed or not told.isdisjoint(row.services):
+            continue
+        if row.model in fleet.stats.absent_expected:
+            yield _absent(row)
+        elif row.configured and row.total == 0:
+            if not row.by_chain:
+                yield _unserved(row)
+        elif row.total > 0:
             yield _nobody(row, [one for one in views if row.model in one.models])
 
 
@@ -159,7 +183,7 @@ def _out(one: EngineView, now: float) -> bool:
         return one.restarts > 0 and one.last_exit is not None
     if one.draining or one.state in (EngineState.DRAINING, EngineState.STOPPING):
         return False
-    if one.fit is False or one.set_aside or one.breaker not in ("closed", ""):
+    if one.fit is False or one.left_out or one.breaker not in ("closed", ""):
         return True
     if one.state == EngineState.READY and one.fit is None:
         age = age_s(one.since, now)
@@ -183,12 +207,12 @@ def _broken(one: EngineView, fleet: Fleet, models: dict[str, ModelRow], now: flo
         state=_state_for(one, now),
         text=_ending(one),
         effect=_effect([one], fleet, models),
-        next=f"creche logs {one.service}",
+        next=_look_at(one),
     )
 
 
 def _passing(one: EngineView, fleet: Fleet, models: dict[str, ModelRow], now: float) -> Problem:
-    state, text, next_ = _state_for(one, now), _ending(one), f"creche logs {one.service}"
+    state, text, next_ = _state_for(one, now), _ending(one), _look_at(one)
     if one.state == EngineState.READY or one.told_by == "router":
         if one.fit is False:
             state = "unfit"
@@ -196,10 +220,8 @@ def _passing(one: EngineView, fleet: Fleet, models: dict[str, ModelRow], now: fl
             beat = age_s(one.last_heartbeat, now)
             if beat is not None and beat > SEEN_WITHIN_S and "heartbeat" not in text:
                 text += f"; last heartbeat {duration(beat)} ago"
-        elif one.breaker not in ("closed", ""):
-            state, text = f"breaker {one.breaker}", "several requests in a row failed on it"
-        elif one.set_aside:
-            state, text = "set aside", "the router could not connect; it tries every second"
+        elif one.left_out or one.breaker not in ("closed", ""):
+            state, text = _left_out(one)
         else:
             state = f"unseen {_age(one, now)}".strip()
             text = "ready, but the router has no record of it"
@@ -212,6 +234,30 @@ def _passing(one: EngineView, fleet: Fleet, models: dict[str, ModelRow], now: fl
         effect=_effect([one], fleet, models),
         next=next_,
     )
+
+
+def _left_out(one: EngineView) -> tuple[str, str]:
+    """The state and the reason that the router's own traffic gives."""
+    if one.set_aside and one.why_out == "connect":
+        return "set aside", "the router could not connect; it tries every second"
+    if one.breaker not in ("closed", ""):
+        return f"breaker {one.breaker}", "several requests in a row failed on it"
+    if one.set_aside and one.why_out == "answers":
+        return "set aside", "several requests in a row failed on it; its health is asked for"
+    if one.set_aside:
+        return "set aside", "the router's requests found it unreachable or failing"
+    left = duration(ceil(one.resting_s))
+    return f"resting {left}", "it answered 429, or failed too often: others are asked first"
+
+
+def _look_at(one: EngineView) -> str:
+    """What to do about one that is out; an engine has logs where it has a babysitter."""
+    if one.is_provider:
+        leave_out = f"creche provider disable {one.service} --reload"
+        return f"is {one.url} well?   to leave it out:  {leave_out}"
+    if one.told_by == "router" and not one.babysitter_url:
+        return f"is {one.url} well?   no babysitter watches over it"
+    return f"creche logs {one.service}"
 
 
 def _hosts_down(fleet: Fleet, views: list[EngineView]) -> dict[str, list[EngineView]]:
@@ -257,6 +303,58 @@ def _registry_away(fleet: Fleet) -> Problem:
     )
 
 
+def _config(fleet: Fleet) -> Iterable[Problem]:
+    """A file that the router would not take, or an order about it that came to nothing."""
+    config = fleet.config
+    message = config.message if config else fleet.health.config_message
+    file = (config.file if config else None) or "the router's file"
+    runs = "the router goes on with the configuration before it"
+    if config and config.version is not None:
+        runs = f"the router goes on with version {config.version}"
+    if config and config.file_problem:
+        yield Problem(
+            mark="✗",
+            subject="configuration",
+            state="broken",
+            text=f"{file}: {config.file_problem}",
+            effect=f"{runs}; a restart would not come up",
+            next=f"creche config check {file}   or:  creche config rollback",
+        )
+    elif message:
+        checked = f"creche config check {file}" if config else "creche config check FILE"
+        fine = config is not None and not config.file_problem
+        yield Problem(
+            mark="!",
+            subject="configuration",
+            state="not in force",
+            text=message.partition("\n")[0],
+            effect=runs,
+            next=f"{'creche config reload' if fine else checked}   or:  creche config rollback",
+        )
+
+
+def _absent(row: ModelRow) -> Problem:
+    return Problem(
+        mark="!",
+        subject=row.model,
+        state="absent",
+        text="the router's file expects it, and nobody serves it",
+        effect=_felt(row),
+        next=f"creche wait {row.model}",
+    )
+
+
+def _unserved(row: ModelRow) -> Problem:
+    return Problem(
+        mark="!",
+        subject=row.model,
+        state="unserved",
+        text="the router's file names it, and nobody serves what it leads to, nor its fallbacks",
+        effect=_felt(row),
+        next=f"creche explain --model {row.model}",
+    )
+
+
 def _nobody(row: ModelRow, views: list[EngineView]) -> Problem:
     states = ", ".join(sorted({one.state.lower() for one in views})) or "no engine offers it now"
     return Problem(
@@ -264,21 +362,41 @@ def _nobody(row: ModelRow, views: list[EngineView]) -> Problem:
         subject=row.model,
         state="no engine",
         text=f"{row.ready} of {row.total} ready: {states}",
-        effect=f"requests for {row.model} get 503",
+        effect=_felt(row),
         next=f"creche wait {row.model}",
     )
 
 
+def _felt(row: ModelRow) -> str:
+    """What becomes of requests for a model that has no ready engine."""
+    if row.by_chain:
+        return f"requests for {row.model} go to its fallbacks"
+    if row.last_resort:
+        return f"requests for {row.model} are tried on it all the same, since nobody else is left"
+    return f"requests for {row.model} get 503"
+
+
 def _effect(members: list[EngineView], fleet: Fleet, models: dict[str, ModelRow]) -> str:
+    names = {model for one in members for model in one.models}
+    here = {one.service for one in members}
+    # Other names of the file that lead to it are told where nothing else serves them.
+    names |= {
+        row.model for row in models.values() if not row.ready and not here.isdisjoint(row.services)
+    }
     parts = []
-    for name in sorted({model for one in members for model in one.models}):
+    for name in sorted(names):
         row = models.get(name)
         if row is None:
             continue
-        if row.ready == 0:
-            parts.append(f"nobody serves {name}: its requests get 503")
+        if row.ready:
+            noun = "provider" if all(one.is_provider for one in members) else "engine"
+            parts.append(f"{name} on {row.ready} of {plural(row.total, noun)}")
+        elif row.by_chain:
+            parts.append(f"nobody serves {name}: its fallbacks do")
+        elif row.last_resort:
+            parts.append(f"nobody else serves {name}: it is tried all the same")
         else:
-            parts.append(f"{name} on {row.ready} of {plural(row.total, 'engine')}")
+            parts.append(f"nobody serves {name}: its requests get 503")
     if parts and fleet.stats.failed_requests == 0 and fleet.stats.total_requests > 0:
         parts.append("no request failed")
     return "; ".join(parts)
@@ -306,6 +424,8 @@ def _ending(one: EngineView) -> str:
 
 
 def _notes(fleet: Fleet, views: list[EngineView], now: float) -> Iterable[str]:
+    if fleet.config and fleet.config.file_differs and not fleet.config.file_problem:
+        yield f"{fleet.config.file} says something else by now   (creche config reload)"
     for one in views:
         if one.state == EngineState.STARTING and not _out(one, now):
             progress = f"   {one.progress}" if one.progress else ""

@@ -93,7 +93,8 @@ def _nobody(fleet: Fleet, name: str, views: list[EngineView], names: set[str]) -
 
 def serves(one: RouterService) -> bool:
     """Whether the router may send it a request now."""
-    return one.healthy and not one.draining and not one.set_aside
+    out = one.set_aside or one.breaker == "open"
+    return one.healthy and not one.draining and not out
 
 
 def served(services: Iterable[RouterService], leaving: Collection[str]) -> set[str]:

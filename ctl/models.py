@@ -47,13 +47,26 @@ def lines(
     stats: RouterStats,
     paint: Paint = render.PLAIN,
 ) -> list[str]:
+    known = {str(model.get("id", "")) for model in models}
+    # What the file names and nobody can serve now is no answer to /v1/models.
+    models = [
+        *models,
+        *(
+            {"id": name}
+            for name, one in stats.models.items()
+            if one.configured and name not in known
+        ),
+    ]
     if not models:
         return ["No model is served now.   creche status tells why"]
     rows = []
-    for model in models:
+    for model in sorted(models, key=lambda one: str(one.get("id", ""))):
         name = str(model.get("id", ""))
-        serving = [one for one in services.services if name in one.models]
         told = stats.models.get(name)
+        behind = told.services if told else ()
+        serving = [one for one in services.services if one.name in behind or name in one.models]
+        if behind:
+            serving = [one for one in serving if one.name in behind]
         ready = told.ready if told else sum(one.healthy for one in serving)
         total = max(told.total if told else 0, len(serving))
         flight = told.in_flight if told else sum(one.in_flight for one in serving)
@@ -62,6 +75,12 @@ def lines(
             f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
         )
         rows.append(
-            (name, f"{ready}/{total}", str(flight), str(model.get("owned_by") or "-"), by or "-")
+            (
+                name,
+                render.ready(ready, total, told.unasked if told else 0),
+                str(flight),
+                str(model.get("owned_by") or "-"),
+                by or ("its fallbacks" if told and told.by_chain else "-"),
+            )
         )
     return render.table(HEAD, rows, "<>><<", paint)

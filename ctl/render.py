@@ -82,6 +82,7 @@ def _headline(report: Report, paint: Paint) -> str:
     facts = [
         plural(report.hosts, "host"),
         engines,
+        *([plural(report.providers, "provider")] if report.providers else []),
         plural(len(report.models), "model"),
         f"{rate(report.requests_per_s)} requests/s",
     ]
@@ -109,7 +110,7 @@ def _model_rows(rows: Sequence[ModelRow], paint: Paint) -> list[str]:
     cells = [
         (
             row.model,
-            f"{row.ready}/{row.total}",
+            ready(row.ready, row.total, row.unasked),
             str(row.in_flight),
             str(row.queued),
             first_token(row.ttft_p50_ms, row.ttft_p99_ms) + (" !" if row.slow else blank),
@@ -118,6 +119,11 @@ def _model_rows(rows: Sequence[ModelRow], paint: Paint) -> list[str]:
         for row in rows
     ]
     return table(head, cells, "<>>>>>", paint)
+
+
+def ready(count: int, total: int, unasked: int) -> str:
+    """`3/4`; `?/1` where only providers would serve, and nobody has asked them yet."""
+    return f"?/{total}" if count and count == unasked else f"{count}/{total}"
 
 
 def first_token(p50_ms: float | None, p99_ms: float | None) -> str:

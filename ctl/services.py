@@ -1,6 +1,7 @@
 """`creche services`: the router's table, one line per service."""
 
 import argparse
+from math import ceil
 
 from common.wire.router import RouterService, RouterServices
 from ctl import render
@@ -42,7 +43,8 @@ def lines(services: list[RouterService], paint: Paint = render.PLAIN) -> list[st
         return ["No service is known to the router."]
     rows, reasons = [], []
     for one in sorted(services, key=lambda one: one.name):
-        mark = "✓" if one.healthy and not one.set_aside else "!"
+        out = why_out(one)
+        mark = "✓" if one.healthy and not out else "!"
         rows.append(
             (
                 "·" if one.draining else mark,
@@ -57,10 +59,23 @@ def lines(services: list[RouterService], paint: Paint = render.PLAIN) -> list[st
             )
         )
         why = [reason.get("text") or reason.get("code", "") for reason in one.reasons]
-        why += ["set aside: the router could not connect"] if one.set_aside else []
+        why += [out] if out else []
         why += ["draining: takes no new requests"] if one.draining else []
         if why:
             reasons.append(f"{paint.mark('!')} {one.name}   {'; '.join(filter(None, why))}")
     head, *body = render.table(HEAD, rows, "<<<>>>>><", paint)
     marked = [paint.mark(line[0]) + line[1:] for line in body]
     return [head, *marked, *([""] if reasons else []), *reasons]
+
+
+def why_out(one: RouterService) -> str:
+    """Why the router's own traffic leaves it out, in words; empty: it does not."""
+    if one.set_aside:
+        why = {
+            "connect": "the router could not connect",
+            "answers": "several requests in a row failed on it",
+        }
+        return f"set aside: {why.get(one.why_out, 'it was unreachable or failing')}"
+    if one.breaker == "open":
+        return "breaker open: several requests in a row failed on it"
+    return f"resting for {ceil(one.resting_s)} s" if one.resting_s else ""

@@ -14,12 +14,17 @@ from common.wire.registry import TYPE_OPENAI, Service, known_metadata
 from common.wire.router import RouterService
 from ctl.fleet import Fleet
 
+#: `kind` of a provider, and its state before the first request went to it: nobody has looked.
+PROVIDER = "provider"
+UNASKED = "UNASKED"
+
 
 class EngineView(Struct, frozen=True, kw_only=True):
     """`service` is its name in the registry, `name` what its babysitter calls it. `fit` is the
     router's view, None where it has none.
 
-    `state` is a babysitter's word in capitals, or the record's status where no babysitter tells.
+    `state` is a babysitter's word in capitals, or the record's status where no babysitter tells;
+    UNASKED: a provider that no request has gone to yet.
     """
 
     service: str
@@ -44,14 +49,26 @@ class EngineView(Struct, frozen=True, kw_only=True):
     last_heartbeat: str | None = None
     draining: bool = False
     set_aside: bool = False
+    why_out: str = ""
+    resting_s: float = 0.0
     breaker: str = "closed"
     in_flight: int = 0
     told_by: str = "router"
 
     @property
+    def is_provider(self) -> bool:
+        """Of the router's file, and elsewhere: no engine of this fleet's, on no host of it."""
+        return self.kind == PROVIDER
+
+    @property
+    def left_out(self) -> bool:
+        """The router's own traffic speaks against it: requests go elsewhere while they can."""
+        return self.set_aside or self.resting_s > 0 or self.breaker == "open"
+
+    @property
     def ready(self) -> bool:
         """Ready, and where the router has a say, routable."""
-        return self.state == EngineState.READY and self.fit is not False
+        return self.state == EngineState.READY and self.fit is not False and not self.left_out
 
 
 def engine_views(fleet: Fleet) -> list[EngineView]:
@@ -92,8 +109,10 @@ def _routed(service: RouterService | None, fleet: Fleet) -> dict[str, Any]:
         "last_heartbeat": service.last_heartbeat,
         "draining": service.draining,
         "set_aside": service.set_aside,
+        "why_out": service.why_out,
+        "resting_s": service.resting_s,
         "in_flight": service.in_flight,
-        "breaker": stats.breaker if stats else "closed",
+        "breaker": stats.breaker if stats else service.breaker,
     }
 
 
@@ -162,6 +181,8 @@ def _told_by_registry(
 
 def _seen_by_router(service: RouterService, fleet: Fleet) -> EngineView:
     state = "READY" if service.healthy or service.status == "running" else service.status.upper()
+    if service.source == PROVIDER and not service.request_count:
+        state = UNASKED
     return EngineView(
         service=service.name,
         name=service.name.split("@", 1)[0],

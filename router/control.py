@@ -85,7 +85,8 @@ class Control:
             now=clock.monotonic(),
         )
         if self._reloader.message:
-            answer = replace(answer, message=f"{answer.message}; {self._reloader.message}")
+            said = self._reloader.message
+            answer = replace(answer, message=f"{answer.message}; {said}", config_message=said)
         return json_response(answer)
 
     async def ready(self, _: web.Request) -> web.Response:
@@ -99,7 +100,8 @@ class Control:
 
     async def services(self, request: web.Request) -> web.Response:
         wanted = request.query.get("type")
-        return json_response(views.services(self._brain, self._link().url, wanted))
+        now = clock.monotonic()
+        return json_response(views.services(self._brain, self._link().url, wanted, now=now))
 
     async def models(self, _: web.Request) -> web.Response:
         found = views.model_list(self._brain, clock.monotonic())

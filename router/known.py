@@ -177,10 +177,14 @@ class Known:
         most = sum(u.max_concurrency or 0 for u in local)
         return sum(u.node.in_flight for u in local if u.max_concurrency) / most if most else 0.0
 
+    def leads(self, name: str) -> Resolution:
+        """Where a request goes that says nothing but this name."""
+        facts = _Facts(name, {}, EMPTY, None, self._saturation)
+        return self.names.resolve(facts, self._is_listed, self.dice)
+
     def behind(self, name: str) -> Upstreams:
         """The upstreams of everything that a name of the file leads to, its chain left out."""
-        facts = _Facts(name, {}, EMPTY, None, self._saturation)
-        targets = self.names.resolve(facts, self._is_listed, self.dice).targets
+        targets = self.leads(name).targets
         return tuple({u.name: u for t in targets for u in self.table.listed(t)}.values())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from common import clock
 from common.wire.router import (
@@ -15,8 +16,12 @@ from common.wire.router import (
     ServiceStats,
 )
 from router.brain import Brain
+from router.fitness import Tier, tier_of
+from router.names.target import Target
+from router.nodes import Node
 from router.stats import ModelState
 from router.stats import totals as summed
+from router.table import PROVIDER
 from router.upstream import Upstream
 from router.window import SECONDS
 
@@ -77,17 +82,19 @@ def _message(
     return said
 
 
-def services(brain: Brain, registry_url: str, type: str | None = None) -> RouterServices:
+def services(
+    brain: Brain, registry_url: str, type: str | None = None, *, now: float
+) -> RouterServices:
     """Of `type`, by default what requests may go to; "any" is everything the registry holds."""
     found = [
-        service(upstream)
+        service(upstream, now)
         for _, upstream in sorted(brain.table.upstreams.items())
         if (upstream.openai if type is None else type in ("any", upstream.metadata.type))
     ]
     return RouterServices(services=found, total=len(found), registry_url=registry_url)
 
 
-def service(upstream: Upstream) -> RouterService:
+def service(upstream: Upstream, now: float) -> RouterService:
     record, node = upstream.service, upstream.node
     return RouterService(
         name=upstream.name,
@@ -108,12 +115,20 @@ def service(upstream: Upstream) -> RouterService:
         in_flight=node.in_flight,
         draining=record.draining,
         set_aside=node.out,
+        why_out=_why_out(node),
+        resting_s=round(max(0.0, node.rest_until - now), 3),
         node_health=node.health.value,
         breaker=node.breaker.state.value,
         source=upstream.source,
         instance_id=record.instance_id,
         last_heartbeat=record.last_heartbeat,
     )
+
+
+def _why_out(node: Node) -> str:
+    if node.set_aside:
+        return "connect"
+    return "answers" if node.out else ""
 
 
 def stats(brain: Brain, *, now: float, started: float) -> RouterStats:
@@ -132,7 +147,12 @@ def stats(brain: Brain, *, now: float, started: float) -> RouterStats:
         requests_per_s=_per_s(sum(s.requests.last() for s in states), now - started),
         uptime=round(now - started, 3),
         services={u.name: _of_service(u) for u in brain.table.upstreams.values() if u.openai},
-        models={name: _of_model(brain, name, now - started) for name in _named(brain)},
+        models={name: _of_model(brain, name, now, started) for name in _named(brain)},
+        absent_expected=tuple(
+            name
+            for name in brain.config.expect
+            if not any(u.fit for u in brain.table.models.get(name, ()))
+        ),
     )
 
 
@@ -158,27 +178,57 @@ def _of_service(upstream: Upstream) -> ServiceStats:
 
 
 def _named(brain: Brain) -> list[str]:
-    """What is listed, and the file's own names as far as they were asked for."""
-    listed = brain.table.models
-    return [*listed, *(name for name in brain.models if name not in listed)]
+    """What is listed, what the file names, and what else was asked for; each once."""
+    config = brain.config
+    names = (*brain.table.models, *config.models, *config.capabilities, *config.expect)
+    return list(dict.fromkeys((*names, *brain.models)))
 
 
-def _of_model(brain: Brain, name: str, uptime_s: float) -> ModelStats:
-    listed = brain.table.models.get(name) or brain.behind(name)
-    ready, total = sum(u.fit for u in listed), len(listed)
+def _of_model(brain: Brain, name: str, now: float, started: float) -> ModelStats:
+    config = brain.config
+    virtual = name in config.models or name in config.capabilities
+    listed = () if virtual else brain.table.models.get(name)
+    found = listed or brain.behind(name)
+    ready = [u for u in found if u.fit and tier_of(u, now) is Tier.WELL]
+    chained = tried = False
+    if not ready:
+        way = brain.leads(name)
+        chained = any(_has_ready(brain, target, now) for target in way.fallbacks)
+        tried = not chained and any(
+            pool.panic or pool.tiers
+            for target in (*way.targets, *way.fallbacks)
+            for pool in (brain.pool(target, None, now),)
+        )
+    told = ModelStats(
+        ready=len(ready),
+        total=len(found),
+        unasked=sum(_is_unasked(u) for u in ready),
+        services=tuple(u.name for u in found),
+        configured=virtual or name in config.expect,
+        by_chain=chained,
+        last_resort=tried,
+    )
     state: ModelState | None = brain.models.get(name)
     if state is None:
-        return ModelStats(ready=ready, total=total)
-    return ModelStats(
-        ready=ready,
-        total=total,
+        return told
+    return replace(
+        told,
         in_flight=state.in_flight,
         queued=state.queued,
         ttft_p50_ms=_ms(state.first_bytes.percentile(50)),
         ttft_p99_ms=_ms(state.first_bytes.percentile(99)),
-        requests_per_s=_per_s(state.requests.last(), uptime_s),
-        tokens_per_s=_per_s(state.tokens_out.last(), uptime_s),
+        requests_per_s=_per_s(state.requests.last(), now - started),
+        tokens_per_s=_per_s(state.tokens_out.last(), now - started),
     )
+
+
+def _has_ready(brain: Brain, target: Target, now: float) -> bool:
+    return any(tier_of(u, now) is Tier.WELL for u in brain.pool(target, None, now).fit)
+
+
+def _is_unasked(upstream: Upstream) -> bool:
+    """Nobody looks after a provider but its traffic."""
+    return upstream.source == PROVIDER and not upstream.node.request_count
 
 
 def model_list(brain: Brain, now: float) -> list[dict[str, Any]]:

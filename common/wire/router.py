@@ -16,6 +16,8 @@ class RouterHealth(Struct, frozen=True, kw_only=True):
     timestamp: str
     epoch: str | None = None
     registry_connected: bool = False
+    #: What went wrong with the configuration and still matters; empty: nothing.
+    config_message: str = ""
 
 
 class RouterService(Struct, frozen=True, kw_only=True):
@@ -39,6 +41,10 @@ class RouterService(Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     draining: bool = False
     set_aside: bool = False
+    #: Why it is set aside: "connect" (one failed), "answers" (several in a row); empty: it is not.
+    why_out: str = ""
+    #: Seconds for which it is left in peace, after a 429 or too many errors; 0: it is not.
+    resting_s: float = 0.0
     #: As this router's traffic and probes show it: unknown, healthy, degraded, unhealthy.
     node_health: str = "unknown"
     #: closed, open or half_open.
@@ -55,10 +61,24 @@ class RouterServices(Struct, frozen=True, kw_only=True):
 
 
 class ModelStats(Struct, frozen=True, kw_only=True):
-    """Times in milliseconds, null until measured."""
+    """Times in milliseconds, null until measured.
+
+    `ready`: of the `total` services behind the name, those that requests go to now: fit, and
+    neither set aside, resting nor behind an open breaker.
+    """
 
     ready: int
     total: int
+    #: Of the ready: providers that nobody has asked yet, so that nobody knows.
+    unasked: int = 0
+    #: Names of the services behind it.
+    services: tuple[str, ...] = ()
+    #: The file names it: in [models], [capabilities] or `expect`.
+    configured: bool = False
+    #: None is ready, and a model of its chain is.
+    by_chain: bool = False
+    #: None is ready, nor its chain; requests are tried on those set aside or resting all the same.
+    last_resort: bool = False
     in_flight: int = 0
     queued: int = 0
     ttft_p50_ms: float | None = None
@@ -99,6 +119,8 @@ class RouterStats(Struct, frozen=True, kw_only=True):
     uptime: float = 0.0
     services: dict[str, ServiceStats] = field(default_factory=dict)
     models: dict[str, ModelStats] = field(default_factory=dict)
+    #: Models that `expect` names and no fit service lists.
+    absent_expected: tuple[str, ...] = ()
 
 
 class ConfigVersion(Struct, frozen=True, kw_only=True):
@@ -131,6 +153,8 @@ class RouterConfig(Struct, frozen=True, kw_only=True):
     #: Until then the last reload may undo itself; null: it stays.
     undo_until: str | None
     versions: list[ConfigVersion]
+    #: Why neither a reload nor a restart would take the file as it is on disk; empty: they would.
+    file_problem: str = ""
 
 
 class ReloadAnswer(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import msgspec
 from common.clock import wire_time
 from common.wire.babysitter import Engines
 from common.wire.registry import Services
-from common.wire.router import RouterHealth, RouterServices, RouterStats
+from common.wire.router import RouterConfig, RouterHealth, RouterServices, RouterStats
 from ctl.fleet import Fleet, Silent
 
 NOW = 1_800_000_000.0
@@ -78,6 +78,28 @@ def babysitter_record(host: str, engines: dict[str, Any], **more: Any) -> dict[s
     }
 
 
+def provider(name: str, models: list[str], **more: Any) -> dict[str, Any]:
+    """A provider of the router's file as its /services tells it."""
+    url = "http://10.9.9.9:443/v1"
+    own = {"source": "provider", "babysitter_url": None, "url": url, "host": "10.9.9.9"}
+    return service(name, models, **{**own, **more})
+
+
+#: What /admin/config says of a router whose file is in force.
+_CONFIG: dict[str, Any] = {
+    "file": "/etc/creche/router.toml",
+    "version": 12,
+    "digest": "0123456789abcdef",
+    "loaded_at": ago(600),
+    "by": "start",
+    "file_differs": False,
+    "needs_restart": [],
+    "message": "",
+    "undo_until": None,
+    "versions": [],
+}
+
+
 def fleet(
     services: list[dict[str, Any]],
     engines: list[dict[str, Any]] | None = None,
@@ -87,6 +109,7 @@ def fleet(
     connected: bool = True,
     silent: list[tuple[str, str]] | None = None,
     registry_silent: str | None = None,
+    config: dict[str, Any] | None = None,
 ) -> Fleet:
     """One look. `engines` are told by the babysitter of their host; `silent` are (url, why)."""
     told: dict[str, list[Any]] = {}
@@ -109,6 +132,7 @@ def fleet(
             RouterServices,
         ),
         stats=msgspec.convert(stats or {}, RouterStats),
+        config=msgspec.convert({**_CONFIG, **config}, RouterConfig) if config else None,
         registry_url=REGISTRY,
         registry=None
         if registry_silent

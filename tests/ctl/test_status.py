@@ -16,6 +16,7 @@ from tests.ctl.fleets import (
     engine,
     exit_of,
     fleet,
+    provider,
     service,
 )
 
@@ -206,6 +207,122 @@ def test_an_open_breaker_and_a_set_aside_upstream_are_told() -> None:
     text = "\n".join(page(one))
     assert "! a@h   breaker open" in text
     assert "! b@h   set aside" in text
+
+
+def test_what_the_routers_traffic_leaves_out_is_not_counted_and_says_why() -> None:
+    one = fleet(
+        [
+            service("a@h", ["m"]),
+            service("b@h", ["m"], set_aside=True, why_out="connect"),
+            service("c@h", ["m"], set_aside=True, why_out="answers", node_health="unhealthy"),
+            service("d@h", ["m"], breaker="open"),
+            service("e@h", ["m"], resting_s=11.2),
+        ],
+        [engine(f"{name}@h", "READY", ["m"]) for name in "abcde"],
+        stats={"total_requests": 9, "models": {"m": {"ready": 1, "total": 5}}},
+    )
+    lines = page(one)
+    assert lines[0].startswith("4 problems    1 host   1 of 5 engines ready")
+    text = "\n".join(lines)
+    assert "! b@h   set aside      the router could not connect; it tries every second" in text
+    assert "! c@h   set aside      several requests in a row failed on it" in text
+    assert "! d@h   breaker open   several requests in a row failed on it" in text
+    assert "! e@h   resting 12 s   it answered 429" in text
+    assert "    effect  m on 1 of 5 engines; no request failed" in text
+
+
+def test_one_that_is_tried_since_nobody_else_is_left_gets_no_503() -> None:
+    rests = {"m": {"ready": 0, "total": 1, "last_resort": True}}
+    one = fleet(
+        [service("a@h", ["m"], resting_s=3)],
+        [engine("a@h", "READY", ["m"])],
+        stats={"models": rests},
+    )
+    assert "    effect  nobody else serves m: it is tried all the same" in page(one)
+
+
+def test_other_names_that_lead_to_what_is_out_are_told_with_it() -> None:
+    down = {"ready": 0, "total": 1, "services": ["a@h"]}
+    models = {"m": down, "fast": {**down, "configured": True}}
+    models["code"] = {**down, "configured": True, "by_chain": True}
+    one = fleet([], [engine("a@h", "FATAL", ["m"])], stats={"models": models})
+    assert page(one)[0].startswith("1 problem ")
+    assert (
+        "    effect  nobody serves code: its fallbacks do; nobody serves fast: its requests get "
+        "503; nobody serves m: its requests get 503"
+    ) in page(one)
+
+
+def test_a_model_that_the_file_expects_and_nobody_has_is_a_problem() -> None:
+    absent = {"ready": 0, "total": 0, "configured": True}
+    stats = {"models": {"qwen3": absent}, "absent_expected": ["qwen3"]}
+    lines = page(fleet([service("a@h", ["m"])], [engine("a@h", "READY", ["m"])], stats=stats))
+    assert lines[0].startswith("1 problem ")
+    assert lines[2] == "! qwen3   absent   the router's file expects it, and nobody serves it"
+    assert lines[3:5] == [
+        "    effect  requests for qwen3 get 503",
+        "    next    creche wait qwen3",
+    ]
+
+
+def test_a_configured_name_that_nobody_can_serve_is_a_problem_unless_its_chain_does() -> None:
+    one = {"ready": 0, "total": 0, "configured": True}
+    stats = {"models": {"code": one, "chained": {**one, "by_chain": True}}}
+    lines = page(fleet([service("a@h", ["m"])], [engine("a@h", "READY", ["m"])], stats=stats))
+    assert lines[0].startswith("1 problem ")
+    assert lines[2].startswith("! code   unserved   the router's file names it, and nobody serves")
+    assert lines[4] == "    next    creche explain --model code"
+
+
+def test_a_provider_is_no_engine_and_on_no_host_and_nobody_knows_of_it_before_traffic() -> None:
+    stats = {"models": {"gpt": {"ready": 1, "total": 1, "unasked": 1}}}
+    one = fleet(
+        [service("a@h", ["m"]), provider("cloud", ["gpt"])],
+        [engine("a@h", "READY", ["m"])],
+        stats=stats,
+    )
+    lines = page(one)
+    assert lines[0] == ("All well   1 host   1 engine ready   1 provider   2 models   0 requests/s")
+    assert lines[3].split()[:2] == ["gpt", "?/1"]
+
+
+def test_what_to_do_about_a_provider_is_something_that_works() -> None:
+    away = provider("cloud", ["gpt"], request_count=3, set_aside=True, why_out="connect")
+    lines = page(fleet([away], stats={"models": {"gpt": {"ready": 0, "total": 1}}}))
+    assert lines[2].startswith("! cloud   set aside   the router could not connect")
+    assert lines[4] == (
+        "    next    is http://10.9.9.9:443/v1 well?   "
+        "to leave it out:  creche provider disable cloud --reload"
+    )
+
+
+def test_a_file_that_no_restart_would_take_is_a_problem_before_the_restart() -> None:
+    engines = [engine("a@h", "READY", ["m"])]
+    broken = {"file_differs": True, "file_problem": 'unknown key "strategey"', "message": "failed"}
+    lines = page(fleet([service("a@h", ["m"])], engines, config=broken))
+    assert lines[0].startswith("1 problem ")
+    assert lines[2:5] == [
+        '✗ configuration   broken   /etc/creche/router.toml: unknown key "strategey"',
+        "    effect  the router goes on with version 12; a restart would not come up",
+        "    next    creche config check /etc/creche/router.toml   or:  creche config rollback",
+    ]
+
+
+def test_a_reload_that_was_refused_or_undone_is_a_problem_until_one_goes_well() -> None:
+    engines = [engine("a@h", "READY", ["m"])]
+    undone = {"file_differs": True, "message": "the reload was undone: nothing would serve"}
+    lines = page(fleet([service("a@h", ["m"])], engines, config=undone))
+    assert lines[2].startswith("! configuration   not in force   the reload was undone")
+    assert lines[4] == "    next    creche config reload   or:  creche config rollback"
+
+
+def test_a_file_that_waits_for_its_reload_is_worth_knowing() -> None:
+    engines = [engine("a@h", "READY", ["m"])]
+    lines = page(fleet([service("a@h", ["m"])], engines, config={"file_differs": True}))
+    assert lines[0].startswith("All well")
+    assert lines[2] == (
+        "· /etc/creche/router.toml says something else by now   (creche config reload)"
+    )
 
 
 def test_a_name_conflict_is_told_in_full() -> None:

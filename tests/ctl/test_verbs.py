@@ -10,7 +10,7 @@ from ctl.engine import done
 from ctl.errors import CtlError
 from ctl.views import engine_views
 from ctl.wait import served
-from tests.ctl.fleets import NOW, all_well, engine, exit_of, fleet, service
+from tests.ctl.fleets import NOW, all_well, engine, exit_of, fleet, provider, service
 
 
 def test_engines_lists_everyone_and_why_the_broken_ended() -> None:
@@ -52,6 +52,53 @@ def test_models_tells_who_serves_each() -> None:
         "MODEL        READY  IN FLIGHT  OWNED BY  SERVED BY",
         "qwen3-coder    2/2          9  vllm      coder@gpu-01, coder@gpu-02",
     ]
+
+
+def test_models_tells_who_is_behind_the_names_of_the_file_before_any_request() -> None:
+    served = {"ready": 2, "total": 2, "configured": True}
+    one = fleet(
+        [service("a@h", ["m"]), provider("cloud", ["gpt"])],
+        stats={
+            "models": {
+                "code": {**served, "services": ["a@h", "cloud"]},
+                "gpt": {"ready": 1, "total": 1, "unasked": 1, "services": ["cloud"]},
+                "chained": {"ready": 0, "total": 0, "configured": True, "by_chain": True},
+                "lost": {"ready": 0, "total": 0, "configured": True},
+            }
+        },
+    )
+    listing = [{"id": name, "owned_by": "creche"} for name in ("code", "gpt", "chained")]
+    assert models.lines(listing, one.services, one.stats) == [
+        "MODEL    READY  IN FLIGHT  OWNED BY  SERVED BY",
+        "chained    0/0          0  creche    its fallbacks",
+        "code       2/2          0  creche    a@h, cloud",
+        "gpt        ?/1          0  creche    cloud",
+        "lost       0/0          0  -         -",
+    ]
+
+
+def test_a_provider_is_not_called_ready_before_anybody_asked_it() -> None:
+    one = fleet([provider("cloud", ["gpt"]), provider("lab", ["m"], request_count=2)])
+    lines = engines.lines(engine_views(one), one, NOW)
+    assert lines[1].startswith("·  cloud   not asked yet ")
+    assert lines[2].startswith("✓  lab     READY ")
+
+
+def test_engines_and_services_tell_what_the_routers_traffic_leaves_out() -> None:
+    one = fleet(
+        [
+            service("a@h", ["m"], set_aside=True, why_out="answers"),
+            service("b@h", ["m"], resting_s=4.2),
+            service("c@h", ["m"], breaker="open"),
+        ],
+        [engine(f"{name}@h", "READY", ["m"]) for name in "abc"],
+    )
+    states = [line[11:].split("  ")[0] for line in engines.lines(engine_views(one), one, NOW)[1:]]
+    assert states == ["READY set aside", "READY resting", "READY breaker open"]
+    told = "\n".join(services.lines(one.services.services))
+    assert "! a@h   set aside: several requests in a row failed on it" in told
+    assert "! b@h   resting for 5 s" in told
+    assert "! c@h   breaker open" in told
 
 
 def test_models_says_so_when_there_is_none() -> None:
