@@ -241,5 +241,4 @@ async def test_two_llama_cpp_servers_give_one_whole_answer(tmp_path: Path) -> No
     assert (len(cut.ids), cut.done, cut.deltas_with("role")) == (1, 1, 1)
     assert [one["completion_tokens"] for one in cut.usages] == [500]
     assert cut.headers["x-creche-resume"] == "text"
-    line = fleet.parts["router"].process.log.splitlines()[-1]
-    assert '"resumed":1' in line
+    assert '"resumed":1' in fleet.parts["router"].process.log
