@@ -5,7 +5,8 @@
 
 Services absent from a sync go at once when the epoch is the one known: the registry forgot
 nothing. After a new epoch it may have: they stay, suspect, for lease_s + beat_s, in which a living
-babysitter registers again.
+babysitter registers again. While the connection is lost that time stands still: where this router
+cannot hear the registry, the babysitters may not reach it either.
 """
 
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class Fleet:
         self.synced_once = False
         self._collecting: dict[str, Service] | None = None
         self._next_epoch = ""
+        self._away_since: float | None = None
 
     @property
     def last_event_id(self) -> str | None:
@@ -58,9 +60,11 @@ class Fleet:
         self.epoch, self.revision, self._collecting = None, 0, None
         return gone
 
-    def connection_lost(self) -> None:
-        """Half a sync is no sync."""
+    def connection_lost(self, now: float) -> None:
+        """Half a sync is no sync. Until the next is heard to its end, no suspect's time passes."""
         self._collecting = None
+        if self._away_since is None:
+            self._away_since = now
 
     def reset(self, epoch: str) -> None:
         self._collecting = {}
@@ -93,6 +97,9 @@ class Fleet:
     def synced(self, revision: int, now: float) -> Changes | None:
         """The end of a sync, or of a resume (then nothing changes)."""
         self.synced_once = True
+        if self._away_since is not None:
+            away_s, self._away_since = now - self._away_since, None
+            self.held = {name: until + away_s for name, until in self.held.items()}
         found, self._collecting = self._collecting, None
         if found is None:
             self.revision = max(self.revision, revision)
@@ -116,6 +123,8 @@ class Fleet:
 
     def expired(self, now: float) -> Changes | None:
         """Suspects whose time is over."""
+        if self._away_since is not None:
+            return None
         gone = [name for name, until in self.held.items() if until <= now]
         if not gone:
             return None
@@ -125,6 +134,8 @@ class Fleet:
         return Changes(dict.fromkeys(gone))
 
     def next_expiry(self) -> float | None:
+        if self._away_since is not None:
+            return None
         return min(self.held.values(), default=None)
 
 

@@ -161,7 +161,7 @@ class Watch:
             why = type(error).__name__
         finally:
             self._apply_now()
-            self._fleet.connection_lost()
+            self._fleet.connection_lost(clock.monotonic())
         self._down(why)
         return synced
 

@@ -33,7 +33,7 @@ def test_half_a_sync_is_no_sync() -> None:
     synced(fleet, "e", A)
     fleet.reset("e")
     fleet.put(B)
-    fleet.connection_lost()
+    fleet.connection_lost(0.0)
     assert set(fleet.records) == {"a@h"}
     changes = fleet.put(B)
     assert changes is not None and changes.fresh, "live again after a resume"
@@ -99,6 +99,21 @@ def test_a_second_sync_of_the_new_epoch_neither_drops_nor_renews_them() -> None:
     assert fleet.next_expiry() == 20.0
 
 
+def test_the_time_of_suspects_stands_still_while_the_registry_is_away() -> None:
+    """It forgot, was heard for a moment, and was away again: nobody could register meanwhile."""
+    fleet = Fleet()
+    synced(fleet, "e", A)
+    synced(fleet, "f", now=100.0)
+    fleet.connection_lost(101.0)
+    fleet.connection_lost(105.0)
+    assert fleet.next_expiry() is None
+    assert fleet.expired(1_000.0) is None
+    synced(fleet, "f", now=131.0)
+    assert fleet.next_expiry() == 150.0
+    assert fleet.expired(149.0) is None
+    assert fleet.expired(150.0) is not None
+
+
 def test_a_snapshot_is_the_past_of_the_first_sync() -> None:
     fleet = Fleet()
     changes = fleet.restore("e", 4, [A, B])
@@ -138,7 +153,7 @@ class Watching(RuleBasedStateMachine):
 
     @rule(new_epoch=st.booleans(), lose=st.booleans(), cut=st.booleans())
     def reconnect(self, new_epoch: bool, lose: bool, cut: bool) -> None:
-        self.fleet.connection_lost()
+        self.fleet.connection_lost(self.now)
         if new_epoch:
             self.epoch += 1
             if lose:
@@ -147,7 +162,7 @@ class Watching(RuleBasedStateMachine):
         for record in self.registry.values():
             self.fleet.put(record)
         if cut and self.fleet.synced_once:
-            self.fleet.connection_lost()
+            self.fleet.connection_lost(self.now)
             self.fleet.reset(f"e{self.epoch}")
             for record in self.registry.values():
                 self.fleet.put(record)
