@@ -17,6 +17,7 @@ from babysitter.events import (
     NotAnswered,
     NotLaunched,
     PortFoundTaken,
+    Reconfigured,
     RestartAsked,
     Stalled,
     StartAsked,
@@ -283,3 +284,17 @@ def test_what_no_restart_can_mend_is_given_up_at_once() -> None:
     assert play.state is State.FATAL
     assert play.machine.given_up == '"vllm" is not on PATH'
     assert Launch() in play(StartAsked())
+
+
+def test_other_settings_restart_what_should_run_and_nothing_else() -> None:
+    play = Play().ready()
+    assert play(Reconfigured()) == [Announce(Status.DRAINING), Drain()]
+    stopped = Play()
+    assert stopped(Reconfigured()) == []
+    assert stopped.state is State.STOPPED
+    leaving = Play().ready()
+    leaving(StopAsked())
+    assert leaving(Reconfigured()) == []
+    leaving(Drained("a"))
+    leaving(Exited("a", CLEAN))
+    assert leaving.state is State.STOPPED, "an operator's stop outranks a file"

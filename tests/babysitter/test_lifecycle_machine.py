@@ -76,6 +76,10 @@ class World(RuleBasedStateMachine):
     def kill(self) -> None:
         self.post(events.KillAsked())
 
+    @rule()
+    def reconfigure(self) -> None:
+        self.post(events.Reconfigured())
+
     @precondition(lambda self: self.running is not None)
     @rule(ending=ENDINGS, dice=DICE)
     def exit(self, ending: Ending, dice: float) -> None:
