@@ -46,6 +46,8 @@ WHY = {
     "ssl_verify": "certificates are always checked; a private one goes into the provider's ca_file",
     "mock_response": "the mock engine answers on demand (docs/mock-engine.md)",
 }
+#: A deployment's key, and the one of [timeouts].
+TIMEOUTS = {"timeout": "total_s", "stream_timeout": "first_event_s"}
 #: Words for people.
 QUIET = ("id", "description", "version", "notes", "created_by", "created_at", "updated_at", "mode")
 
@@ -76,7 +78,10 @@ class _Read(Struct, kw_only=True):
 
 
 class Deployments:
-    """`wildcards` are (pattern, provider, rewrite); `variables` what the environment must have."""
+    """`wildcards` are (pattern, provider, rewrite); `variables` what the environment must have.
+
+    `left_out` are the groups of deployments that could not be carried over, each once.
+    """
 
     def __init__(self, top: Table, draft: Draft) -> None:
         self._draft = draft
@@ -85,6 +90,7 @@ class Deployments:
         self.deployments: list[Deployment] = []
         self.wildcards: list[tuple[str, str, str]] = []
         self.variables: set[str] = set()
+        self.left_out: list[str] = []
         read = [one for row in top.rows("model_list") if (one := self._read(row)) is not None]
         sizes: dict[str, int] = {}
         for one in read:
@@ -95,6 +101,12 @@ class Deployments:
 
     def _read(self, row: Table) -> _Read | None:
         group = row.text("model_name")
+        found = self._carried(row, group)
+        if found is None and group is not None and group not in self.left_out:
+            self.left_out.append(group)
+        return found
+
+    def _carried(self, row: Table, group: str | None) -> _Read | None:
         params = Table(
             {**self._credential(row), **_dict(row.raw("litellm_params"))},
             row.at("litellm_params"),
@@ -204,7 +216,7 @@ class Deployments:
                 table.take(key)
         weight = params.number("weight")
         one.order = params.whole("order", 0)
-        for key, ours in (("timeout", "total_s"), ("stream_timeout", "first_event_s")):
+        for key, ours in TIMEOUTS.items():
             if (seconds := params.number(key)) is not None:
                 one.timeouts[ours] = seconds
         one.weight = weight or one.limits.get("rpm") or one.limits.get("tpm") or 1
@@ -291,6 +303,7 @@ class Deployments:
         group, backend, path = one.deployment.group, one.deployment.backend, one.deployment.path
         if group.count("*") < backend.count("*"):
             self._draft.lose(path, f'"{group}" does not say what stands for the * of "{backend}"')
+            self.left_out.append(group)
             return
         match = "(.*)".join(map(escaped, group.split("*")))
         rewrite, parts = "", backend.split("*")

@@ -15,6 +15,8 @@ LISTS = ("patterns", "rules")
 #: The router's port, and the one that LiteLLM and what was built on it have.
 PORT = ":8000"
 LISTEN_THERE = "127.0.0.1:4000"
+#: Where a provider without an address points: nobody listens there.
+NOWHERE = "http://127.0.0.1:1"
 #: Prefixes that only keys have, then a long run with a digit in it.
 _KEY = re.compile(r"\b(?:sk|pk|rk|gsk|hf|ghp|xai|nvapi|AIza|AKIA)[-_]?(?=[\w-]*\d)[\w-]{16,}")
 _FIRST = re.compile(r"([^.\[ ]*)(?:\[(\d+)\])?")

@@ -3,9 +3,10 @@
     a deployment alone in its group    a provider; [models.GROUP] pins it where names differ
     several, one name upstream         providers that all list it; the strategy chooses among them
     several, other names upstream      [models.GROUP] targets by weight
-    model_group_alias                  [models.ALIAS] backend_model
+    model_group_alias                  [models.ALIAS] backend_model, with its group's chain
     fallbacks                          of the group; "*" and default_fallbacks: default_fallbacks
 
+What could not be carried over is kept from the catch-alls: it would go to another vendor unsaid.
 A group of several whose upstream names mean something else elsewhere gets names of its own,
 GROUP@PROVIDER, so that nothing is mixed.
 """
@@ -13,12 +14,13 @@ GROUP@PROVIDER, so that nothing is mixed.
 from collections.abc import Callable
 
 from ctl.errors import CtlError, Exit
-from ctl.imports import settings
+from ctl.imports import settings, unserved
 from ctl.imports.chains import Chains, Link
-from ctl.imports.deployments import Deployment, Deployments
+from ctl.imports.deployments import TIMEOUTS, Deployment, Deployments
 from ctl.imports.draft import Draft
 from ctl.imports.reading import Yaml
 from ctl.imports.table import Table
+from router.config import Timeouts
 
 WHY = {
     "callback_settings": "the router has its own log, metrics and traces",
@@ -51,10 +53,13 @@ def convert(files: list[Yaml]) -> Draft:
     settings.strategy(router, draft)
     groups.write(shuffled=settings.shuffles(router))
     _wildcards(found.wildcards, draft)
-    _aliases(router, draft, groups.known)
-    _chains(router, draft, groups.known)
+    aliases = _aliases(router, draft, groups.known)
+    found.left_out += (alias for alias in aliases if alias not in draft.models)
+    _chains(router, draft, groups.known, aliases)
     settings.numbers(router, draft)
+    groups.tell_timeouts()
     settings.general(top.table("general_settings"), draft, groups.known)
+    unserved.keep(found.left_out, draft, groups.known)
     if found.variables:
         draft.note(f"the router's environment must have  {'  '.join(sorted(found.variables))}")
     top.take("environment_variables", "credential_list")
@@ -80,6 +85,8 @@ class _Groups:
             self._groups.setdefault(one.group, []).append(one)
         #: Upstream name to the providers that will list it.
         self._claims: dict[str, set[str]] = {}
+        #: Deployments whose timeouts could not be carried over, and why.
+        self._timed: list[tuple[Deployment, str]] = []
 
     def known(self, name: str) -> bool:
         draft = self._draft
@@ -152,23 +159,18 @@ class _Groups:
 
     def _settings(self, name: str, group: list[Deployment]) -> None:
         """What holds for a whole group; single ones have their limits here, too."""
+        first = group[0]
         if name in self._draft.capabilities:
-            for one in group:
-                for key in one.timeouts:
-                    self._draft.lose(f"{one.path}.litellm_params", f"{key} of one of several")
+            why = f'"{name}" stands for several models here, and has no timeouts of its own'
+            self._timed += [(one, why) for one in group]
             return
         entry: dict[str, object] = {}
-        first = group[0]
         if all(one.timeouts == first.timeouts for one in group):
             if first.timeouts:
                 entry["timeouts"] = first.timeouts
         else:
-            for one in group:
-                if one.timeouts:
-                    self._draft.lose(
-                        f"{one.path}.litellm_params.timeout",
-                        f'timeouts are of a model here, and the deployments of "{name}" differ',
-                    )
+            why = f'timeouts are of a model here, and the deployments of "{name}" differ'
+            self._timed += [(one, why) for one in group]
         if len(group) == 1 and first.limits:
             entry["limits"] = first.limits
         if len(group) > 1 and any(one.order is not None for one in group):
@@ -178,6 +180,18 @@ class _Groups:
                 entry["strategy"] = "priority"
         if entry:
             self._draft.model(name).update(entry)
+
+    def tell_timeouts(self) -> None:
+        """Once it is known what holds in their place."""
+        hold = {key: getattr(Timeouts(), key) for key in TIMEOUTS.values()}
+        hold.update(self._draft.tables.get("timeouts", {}))
+        for one, why in self._timed:
+            for key, ours in TIMEOUTS.items():
+                if ours in one.timeouts:
+                    self._draft.lose(
+                        f"{one.path}.litellm_params.{key}",
+                        f"{why}: {ours} = {hold[ours]:g} of [timeouts] holds",
+                    )
 
 
 def _wildcards(wildcards: list[tuple[str, str, str]], draft: Draft) -> None:
@@ -189,7 +203,9 @@ def _wildcards(wildcards: list[tuple[str, str, str]], draft: Draft) -> None:
         draft.patterns.append(entry)
 
 
-def _aliases(router: "settings.Both", draft: Draft, known: Callable[[str], bool]) -> None:
+def _aliases(router: "settings.Both", draft: Draft, known: Callable[[str], bool]) -> dict[str, str]:
+    """Each with its path, also those that lead nowhere."""
+    found = {}
     table = router.table("model_group_alias")
     for alias in filter(str.strip, table):
         value = table.raw(alias)
@@ -201,13 +217,21 @@ def _aliases(router: "settings.Both", draft: Draft, known: Callable[[str], bool]
             value = value.get("model")
         if not isinstance(value, str) or not known(value):
             draft.lose(table.at(alias), "it stands for a group that is not there")
+            found[alias] = table.at(alias)
         elif known(alias):
             draft.lose(table.at(alias), f'"{alias}" is a group as well, and stays one')
         else:
             draft.models[alias] = {"backend_model": value}
+            found[alias] = table.at(alias)
+    return found
 
 
-def _chains(router: "settings.Both", draft: Draft, known: Callable[[str], bool]) -> None:
+def _chains(
+    router: "settings.Both",
+    draft: Draft,
+    known: Callable[[str], bool],
+    aliases: dict[str, str],
+) -> None:
     chains = Chains(draft, known)
     everybody: list[Link] = []
     for path, owner, named in _links(router, draft):
@@ -218,6 +242,15 @@ def _chains(router: "settings.Both", draft: Draft, known: Callable[[str], bool])
         elif members := chains.members(owner, named):
             entry = draft.capabilities.get(owner)
             (draft.model(owner) if entry is None else entry)["fallbacks"] = members
+    for alias, path in aliases.items():
+        # Here a chain is of the name that was asked for.
+        entry = draft.models.get(alias, {})
+        group = str(entry.get("backend_model"))
+        chain = (draft.capabilities.get(group) or draft.models.get(group, {})).get("fallbacks", [])
+        if "fallbacks" not in entry and (
+            members := chains.members(alias, [(path, one) for one in chain])
+        ):
+            entry["fallbacks"] = members
     everybody += router.names("default_fallbacks")
     if members := chains.members(None, everybody):
         draft.top["default_fallbacks"] = members

@@ -17,7 +17,7 @@ import math
 from ctl.errors import CtlError
 from ctl.imports import mappings, routing
 from ctl.imports.chains import Chains
-from ctl.imports.draft import Draft, slug, words
+from ctl.imports.draft import NOWHERE, Draft, slug, words
 from ctl.imports.endpoints import clean_url, is_variable
 from ctl.imports.limits import Limits
 from ctl.imports.reading import Yaml
@@ -42,8 +42,6 @@ WHY = {
     "timeout_seconds": "timeouts are the router's ([timeouts]) or a model's",
     "headers": "no header of a provider but its key is set",
 }
-#: Where a template without an address points: nobody listens there.
-NOWHERE = "http://127.0.0.1:1"
 #: What stands at the top of either file for people or for other programs.
 TOP_QUIET = ("metadata", "notes", "version", "schema_version", "changelog")
 

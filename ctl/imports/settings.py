@@ -52,7 +52,9 @@ WHY = {
     "max_fallbacks": "attempts_max in [retry] bounds them",
 }
 GENERAL = {
-    "master_key": "clients' keys are not imported; and a key never stands in the file",
+    "master_key": "clients' keys are not imported, and this version has none: whoever reaches the "
+    "router's port uses the providers' keys, which you pay for; keep it on loopback, or behind a "
+    "proxy that asks for a key",
     "database_url": "the router needs no database",
     "store_model_in_db": "models stand in the file and in the registry",
     "alerting": "alerts are made of the metrics",

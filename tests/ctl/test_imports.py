@@ -18,6 +18,8 @@ from ctl.imports.mappings import whole
 from ctl.imports.reading import VALUES_MAX, Yaml, YamlFault, read
 from ctl.kinds import ROUTER
 from router.config import Config
+from router.names.resolve import Names
+from tests.router.names.asking import Asked
 
 FOLDER = Path(__file__).parents[1] / "configs" / "imports"
 CONVERT = {"litellm": litellm.convert, "providers": providers.convert}
@@ -294,6 +296,83 @@ def test_chains_keep_what_is_served_and_lead_nowhere_round() -> None:
     assert "itself" in told["router_settings.fallbacks[0].a[2]"]
     assert "b → a → b" in told["router_settings.fallbacks[1].b[1]"]
     assert told["router_settings.fallbacks[2].ghost"] == 'nobody serves "ghost"'
+
+
+def test_an_alias_has_the_chain_of_its_group_unless_it_has_its_own() -> None:
+    text = "model_list:\n" + "".join(deployment(name, f"openai/{name}") for name in "abc")
+    text += deployment("pool", "openai/p1", weight=1) + deployment("pool", "groq/p2", weight=1)
+    text += "router_settings:\n"
+    text += "  routing_strategy: least-busy\n"
+    text += "  model_group_alias: {one: a, own: a, of-pool: pool, bare: c}\n"
+    text += "  fallbacks: [{a: [b, c]}, {own: [c]}, {pool: [a]}]\n"
+    models = config(imported("litellm", text)).models
+    assert {name: models[name].fallbacks for name in ("one", "own", "of-pool", "bare")} == {
+        "one": ("b", "c"),
+        "own": ("c",),
+        "of-pool": ("a",),
+        "bare": None,
+    }
+
+
+def names(draft: Draft, *asked: str) -> dict[str, tuple[str, list[str | None]]]:
+    """How each name is resolved, and the providers that would be asked."""
+    made = Names(config(draft))
+    found = {}
+    for name in asked:
+        one = made.resolve(Asked(name), lambda _: False, lambda: 0.0)
+        found[name] = (one.how, [target.provider for target in (*one.targets, *one.fallbacks)])
+    return found
+
+
+def test_what_was_left_out_is_never_sent_to_another_vendor_by_a_catch_all() -> None:
+    text = "model_list:\n" + deployment("gemini", "gemini/gemini-1.5-pro")
+    text += deployment("claude.3", "bedrock/claude")
+    text += deployment('"vertex/*"', '"vertex_ai/*"')
+    text += deployment('"vertex/open-*"', '"openai/*"')
+    text += deployment('"*"', '"openai/*"') + deployment("a", "openai/a")
+    text += "router_settings: {model_group_alias: {smart: gemini}, default_fallbacks: [a]}\n"
+    draft = imported("litellm", text)
+    assert names(draft, "gemini", "claude.3", "smart", "vertex/x", "vertex/open-x", "claude-3") == {
+        "gemini": ("pattern", []),
+        "claude.3": ("pattern", []),
+        "smart": ("pattern", []),
+        "vertex/x": ("pattern", []),
+        "vertex/open-x": ("pattern", ["openai", None]),
+        "claude-3": ("pattern", ["openai", None]),
+    }
+    (note,) = (one for one in draft.notes if "unserved" in one)
+    assert note.startswith("gemini, claude.3, vertex/*, smart: nobody serves them yet")
+
+
+def test_where_nothing_would_catch_it_what_was_left_out_leaves_no_trace() -> None:
+    text = "model_list:\n" + deployment("gemini", "gemini/gemini-1.5-pro")
+    text += deployment("a", "openai/a") + deployment('"groq/*"', '"groq/*"')
+    draft = imported("litellm", text)
+    assert list(config(draft).providers) == ["openai", "groq"]
+    assert names(draft, "gemini") == {"gemini": ("none", [])}
+    assert imported("litellm", text + "general_settings: {completion_model: a}").patterns[0] == {
+        "match": "gemini",
+        "provider": "not-imported",
+        "fallbacks": [],
+    }
+
+
+def test_what_is_not_carried_over_is_told_by_the_words_of_its_file() -> None:
+    text = "model_list:\n" + deployment("m", "openai/m1", timeout=120, stream_timeout=30)
+    text += deployment("m", "groq/m2", timeout=60)
+    text += "router_settings: {routing_strategy: least-busy, timeout: 45}\n"
+    text += "general_settings: {master_key: sk-1234}\n"
+    told = lost(imported("litellm", text))
+    params = "model_list[0].litellm_params"
+    assert told[f"{params}.timeout"].endswith("total_s = 45 of [timeouts] holds")
+    assert told[f"{params}.stream_timeout"].endswith("first_event_s = 60 of [timeouts] holds")
+    assert "model_list[1].litellm_params.timeout" in told
+    assert (
+        "whoever reaches the router's port uses the providers' keys"
+        in told["general_settings.master_key"]
+    )
+    shuffled = lost(imported("litellm", text.replace("least-busy", "simple-shuffle")))
+    assert shuffled[f"{params}.timeout"].endswith("total_s = 45 of [timeouts] holds")
 
 
 def test_what_has_no_counterpart_is_told_with_its_path() -> None:
