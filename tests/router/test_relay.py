@@ -445,6 +445,17 @@ async def test_a_client_error_passes_untouched() -> None:
         await until(lambda: rig.outcomes == [Outcome.CLIENT])
 
 
+async def test_a_body_that_is_cut_off_goes_on_as_it_is_and_the_engine_judges_it() -> None:
+    said = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nwhy"
+    async with serving(always(said)) as rig:
+        answer = await rig.post("/v1/chat/completions", b'{"model": "m", "messages": [')
+        assert (answer.status, answer.body) == (400, b"why")
+        assert answer.headers.get("x-creche-error") != "router"
+        ((_, body),) = rig.upstreams[0].requests
+        assert body == b'{"model": "m", "messages": ['
+        await until(lambda: rig.outcomes == [Outcome.CLIENT])
+
+
 async def test_what_is_no_inference_is_not_sent_twice() -> None:
     async with serving(once(b""), once(b"")) as rig:
         answer = await rig.post("/v1/files", b'{"model":"m"}')
