@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from common.config import has_errors, report
+from common.config import ConfigError, Problem, has_errors, parse, report
 from common.redact import hide_shapes
 from common.wire.router import ReloadAnswer
 from ctl import files, kinds
@@ -52,6 +52,16 @@ async def opened(file: Path | None, place: Place, kind: Kind | None = None) -> E
     path = file or await file_of(place)
     text = files.text_of(path)
     found = kinds.of(text, path.name)
+    try:
+        parse(text, str(path))
+    except ConfigError as why:
+        back = "\nor go back to the good one that the router runs with:  creche config rollback"
+        raise CtlError(
+            f"{path} is not TOML as it is: it was not touched",
+            report(why.problems),
+            f"Mend it by hand, then:  creche config check {path}"
+            + (back if (kind or found or ROUTER) is ROUTER else ""),
+        ) from why
     if kind is not None and found is not None and found is not kind:
         raise CtlError(
             f"{path} is the {found.name}'s file", f"the {kind.name}'s is wanted", "", Exit.USAGE
@@ -102,7 +112,16 @@ async def run(
         return Exit.PROBLEMS if isinstance(answer, RefusedReload) else Exit.WELL
     if answer is None:
         return Exit.WELL
-    return refused(answer, out) if isinstance(answer, RefusedReload) else told(answer, out)
+    if isinstance(answer, RefusedReload):
+        return refused(answer, out)
+    return told(_without(problems, answer), out)
+
+
+def _without(problems: list[Problem], answer: ReloadAnswer) -> ReloadAnswer:
+    """The answer without the warnings that were told before the file was written."""
+    told = {str(one).partition("\n")[0] for one in problems}
+    new = [text for text in answer.warnings if text.partition("\n")[0] not in told]
+    return structs.replace(answer, warnings=new)
 
 
 def _said(file: Editable, after: str, args: argparse.Namespace, out: Output) -> list[str]:

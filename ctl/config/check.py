@@ -84,6 +84,8 @@ def judged(whose: Kind, content: str, file: str, services: list[Service] | None 
         return Verdict(file, whose.name, False, "", problems)
     if services is not None and whose is ROUTER:
         problems = [*problems, *_live(chosen, services, parse(content, file))]
+        compared = router_check.summary(chosen, len(services))
+        return Verdict(file, whose.name, True, compared, problems)
     return Verdict(file, whose.name, True, whose.describe(chosen), problems)
 
 

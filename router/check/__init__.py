@@ -30,10 +30,13 @@ from router.check import (
 )
 from router.check.file import File
 from router.check.fleet import compare as live
+from router.check.listing import Listing
+from router.check.mentions import Kind, rule_owner
+from router.check.mentions import mentions as every_mention
 from router.check.overview import summary
 from router.config import Config
 
-__all__ = ["live", "problems", "summary"]
+__all__ = ["Kind", "Listing", "every_mention", "live", "problems", "rule_owner", "summary"]
 
 THEMES: tuple[Callable[[File], Iterator[Problem]], ...] = (
     addresses.find,

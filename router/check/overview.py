@@ -8,10 +8,14 @@ from router.config import Config
 NAMES = ("name clients may ask for", "names clients may ask for")
 
 
-def summary(config: Config) -> str:
-    """Two or three lines; the first follows `ok`."""
+def summary(config: Config, compared: int | None = None) -> str:
+    """Two or three lines, the first follows `ok`. `compared`: with how many registered services."""
     lines = [_named(config), _around(config)]
-    lines.append("not checked: whether engines are up (creche status)")
+    if compared is None:
+        lines.append("not checked: whether engines are up (creche status)")
+    else:
+        services = count(compared, "registered service", "registered services")
+        lines.append(f"compared with what the router knows now: {services}")
     if config.static_file is not None:
         lines.append("not checked: static_file, which is read at the start")
     return "\n     ".join(lines)

@@ -1,6 +1,7 @@
 """`creche config set|unset` and `creche provider …`: files change whole, checked, or not at all."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ def content(file: Path) -> str:
     return file.read_text()
 
 
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     made = tmp_path / "router.toml"
@@ -83,7 +88,7 @@ async def test_several_pairs_are_one_change(file: Path, capsys: Capture) -> None
         (("config", "set", "retry.attempts_max", "many"), '"attempts_max" wants an integer'),
         (("config", "set", "strategey", "x"), 'did you mean "strategy"?'),
         (("config", "unset", "providers.openai"), '"gpt-4o-mini"'),
-        (("provider", "disable", "openai"), 'its status is "disabled"'),
+        (("config", "set", "providers.openai.status", "disabled"), 'its status is "disabled"'),
     ],
 )
 async def test_a_result_with_errors_is_told_and_not_written(
@@ -222,6 +227,45 @@ def in_force(file: str | None, **more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "set", "strategy", "prefix"),
+        ("config", "unset", "strategy"),
+        ("provider", "add", "x", "--type", "vllm", "--base-url", "http://10.0.0.1:1"),
+        ("provider", "enable", "openai"),
+        ("provider", "disable", "openai"),
+    ],
+)
+async def test_a_file_that_is_not_toml_is_told_as_check_tells_it(
+    words: tuple[str, ...], file: Path, capsys: Capture
+) -> None:
+    write(file, f"{FILE}listen = \n")
+    ran = await creche(capsys, *words, "--file", str(file))
+    assert ran.code == 1
+    assert ran.end is not None
+    assert ran.end.what == f"{file} is not TOML as it is: it was not touched"
+    checked = await creche(capsys, "config", "check", str(file))
+    assert ran.end.why.strip() == checked.out.strip()
+    assert f"creche config check {file}" in ran.end.fix
+    assert "creche config rollback" in ran.end.fix
+    assert content(file) == f"{FILE}listen = \n"
+
+
+async def test_a_warning_is_told_once_with_the_change_not_again_with_the_reload(
+    file: Path, router: StandIn, capsys: Capture
+) -> None:
+    words = ("config", "set", "models.code.fallbacks", '["qwen3-coder"]', "--file", str(file))
+    alone = await creche(capsys, *words, "--dry-run")
+    warning = next(line for line in alone.out.splitlines() if line.startswith("warning: "))
+    other = "warning: what only the router knows\n  there"
+    answer = {**RELOADED, "warnings": [f"{warning}\n  elsewhere", other]}
+    router.answers["/admin/reload"] = (200, answer)
+    ran = await creche(capsys, *words, "--reload", url=router.url)
+    assert ran.out.count(warning) == 1
+    assert other in ran.out
+
+
 # --- provider -------------------------------------------------------------------------------------
 
 
@@ -260,6 +304,80 @@ async def test_a_provider_that_is_not_there_is_told_with_the_nearest(
     assert ran.code == 1
     assert ran.end is not None
     assert (ran.end.why, ran.end.fix) == ("it has  openai", "did you mean  openai?")
+
+
+CHAINS = """\
+default_fallbacks = ["gpt-4o-mini"]
+expect = ["qwen3-coder"]
+
+[providers.openai]
+type = "openai"
+base_url = "https://api.openai.com/v1"
+models = ["gpt-4o-mini"]
+
+[models.code]
+targets = { "qwen3-coder" = 1 }
+fallbacks = ["gpt-4o-mini", "qwen3-coder"]
+"""
+ENTRIES = f"""\
+{CHAINS}
+[models.cheap]
+provider = "openai"
+backend_model = "gpt-4o-mini"
+
+[models.short]
+backend_model = "cheap"
+
+[models.big]
+backend_model = "qwen3-coder"
+fallbacks = ["cheap"]
+"""
+
+
+def commands(why: str) -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in why.splitlines() if line.startswith("    creche")]
+
+
+@pytest.mark.parametrize("text", [CHAINS, ENTRIES])
+async def test_a_provider_that_is_needed_is_told_with_the_way_there_and_the_way_works(
+    text: str, file: Path, capsys: Capture
+) -> None:
+    write(file, text)
+    ran = await creche(capsys, "provider", "disable", "openai", "--file", str(file))
+    assert ran.code == 1
+    assert ran.end is not None and "openai is still needed at " in ran.end.what
+    assert "line 1 " in ran.end.why
+    assert 'default_fallbacks names "gpt-4o-mini"' in ran.end.why
+    assert content(file) == text
+    for words in commands(ran.end.why):
+        step = await creche(capsys, *words, "--file", str(file))
+        assert (step.code, step.end) == (0, None), (words, step.out)
+    again = await creche(capsys, "provider", "disable", "openai", "--file", str(file))
+    assert again.code == 0
+    assert 'status = "disabled"' in content(file)
+
+
+async def test_force_takes_a_providers_models_out_of_chains_and_shows_it(
+    file: Path, capsys: Capture
+) -> None:
+    write(file, CHAINS)
+    words = ("provider", "disable", "openai", "--force", "--file", str(file))
+    ran = await creche(capsys, *words)
+    assert (ran.code, ran.end) == (0, None)
+    assert '-default_fallbacks = ["gpt-4o-mini"]' in ran.out
+    assert '+fallbacks = ["qwen3-coder"]' in ran.out
+    assert "default_fallbacks = []" in content(file)
+
+
+async def test_force_leaves_entries_of_their_own_to_the_operator(
+    file: Path, capsys: Capture
+) -> None:
+    write(file, ENTRIES)
+    words = ("provider", "disable", "openai", "--force", "--file", str(file))
+    ran = await creche(capsys, *words)
+    assert ran.code == 1
+    assert ran.end is not None and "--force takes models out of chains alone" in ran.end.fix
+    assert content(file) == ENTRIES
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -128,6 +128,8 @@ async def test_live_warns_of_what_nobody_lists_now_and_changes_no_status(
     assert f"{file}:1:26" in ran.out
     assert '"qwen3-coder" now' not in ran.out
     assert "\nok   " in ran.out
+    assert "compared with what the router knows now: 1 registered service\n" in ran.out
+    assert "not checked: whether engines are up" not in ran.out
 
 
 async def test_live_without_a_router_checks_the_file_all_the_same(
