@@ -37,6 +37,8 @@ class Mappings:
         self._known = known
         #: Names of exact_matches, each with its provider.
         self._exact: dict[str, str] = {}
+        #: Those of providers that are not active, each with its provider.
+        self.resting: dict[str, str] = {}
 
     def served(self, name: str) -> bool:
         """Whether somebody will be asked for it."""
@@ -90,6 +92,7 @@ class Mappings:
                 continue
             self._exact[name] = provider
             if provider not in self._known.active:
+                self.resting[name] = provider
                 self._draft.lose(
                     table.path, f"its provider {provider} is not active: enable it first"
                 )

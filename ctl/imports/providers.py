@@ -15,7 +15,7 @@ be a provider: here it is a model, so such ones are told and left out.
 import math
 
 from ctl.errors import CtlError
-from ctl.imports import mappings, routing
+from ctl.imports import mappings, routing, unserved
 from ctl.imports.chains import Chains
 from ctl.imports.draft import NOWHERE, Draft, slug, words
 from ctl.imports.endpoints import clean_url, is_variable
@@ -85,6 +85,7 @@ def convert(files: list[Yaml]) -> Draft:
     found.chains(Chains(draft, found.served))
     routing.rules(tops, draft, known)
     routing.special(tops, draft)
+    unserved.wait(found.resting, draft, found.served)
     for top in tops:
         top.rest(quiet=TOP_QUIET)
     draft.settle_listen()

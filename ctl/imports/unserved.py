@@ -46,6 +46,17 @@ def keep(left_out: list[str], draft: Draft, known: Callable[[str], bool]) -> Non
     )
 
 
+def wait(resting: dict[str, str], draft: Draft, known: Callable[[str], bool]) -> None:
+    """`resting`: names of providers that are there and not active: these serve them, or nobody."""
+    caught = [name for name in resting if not known(name) and _is_caught(name, draft)]
+    draft.patterns[:0] = [_nobody(_match(name), resting[name]) for name in caught]
+    if caught:
+        draft.note(
+            f"{', '.join(caught)}: kept unserved (503) by [[patterns]] until the provider is "
+            "active: what takes every name would have sent them to another one"
+        )
+
+
 def _match(name: str) -> str:
     return "(.*)".join(map(escaped, name.split("*")))
 
@@ -58,5 +69,5 @@ def _is_caught(name: str, draft: Draft) -> bool:
     )
 
 
-def _nobody(match: str) -> dict[str, object]:
-    return {"match": match, "provider": PROVIDER, "fallbacks": []}
+def _nobody(match: str, provider: str = PROVIDER) -> dict[str, object]:
+    return {"match": match, "provider": provider, "fallbacks": []}

@@ -514,6 +514,17 @@ def test_a_model_of_an_inactive_provider_is_told_and_no_chain_names_it() -> None
     assert config(draft).models == {}
 
 
+def test_a_model_of_an_inactive_provider_does_not_go_to_the_default_one() -> None:
+    text = TWO.replace("models: [m]", "models: [m, cloud], status: disabled")
+    more = "exact_matches: {cloud: {provider: b}}\nrouting_rules: {default_provider: a}\n"
+    draft = imported("providers", text, more)
+    assert names(draft, "cloud", "other") == {
+        "cloud": ("pattern", []),
+        "other": ("pattern", ["a"]),
+    }
+    assert any(one.startswith("cloud: kept unserved") for one in draft.notes)
+
+
 def test_unknown_names_go_to_the_default_provider_by_the_last_pattern() -> None:
     text = "patterns: [{pattern: '^x', provider: a}]\nrouting_rules: {default_provider: b}\n"
     chosen = config(imported("providers", TWO, text))
