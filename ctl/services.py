@@ -10,6 +10,7 @@ from ctl.errors import Exit
 from ctl.find import Place
 from ctl.output import Output
 from ctl.render import Paint
+from ctl.views import is_unasked
 
 HELP = "the router's table: what it may send requests to"
 MORE = """\
@@ -47,7 +48,7 @@ def lines(services: list[RouterService], paint: Paint = render.PLAIN) -> list[st
         mark = "✓" if one.healthy and not out else "!"
         rows.append(
             (
-                "·" if one.draining else mark,
+                "·" if one.draining or is_unasked(one) else mark,
                 one.name,
                 ", ".join(one.models) or "-",
                 str(one.in_flight),
@@ -60,9 +61,11 @@ def lines(services: list[RouterService], paint: Paint = render.PLAIN) -> list[st
         )
         why = [reason.get("text") or reason.get("code", "") for reason in one.reasons]
         why += [out] if out else []
+        why += ["a provider, not asked yet"] if is_unasked(one) else []
         why += ["draining: takes no new requests"] if one.draining else []
         if why:
-            reasons.append(f"{paint.mark('!')} {one.name}   {'; '.join(filter(None, why))}")
+            sign = "·" if is_unasked(one) else "!"
+            reasons.append(f"{paint.mark(sign)} {one.name}   {'; '.join(filter(None, why))}")
     head, *body = render.table(HEAD, rows, "<<<>>>>><", paint)
     marked = [paint.mark(line[0]) + line[1:] for line in body]
     return [head, *marked, *([""] if reasons else []), *reasons]

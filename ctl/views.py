@@ -179,9 +179,14 @@ def _told_by_registry(
     )
 
 
+def is_unasked(service: RouterService) -> bool:
+    """Nobody looks after a provider but its traffic, and there was none."""
+    return service.source == PROVIDER and not service.request_count
+
+
 def _seen_by_router(service: RouterService, fleet: Fleet) -> EngineView:
     state = "READY" if service.healthy or service.status == "running" else service.status.upper()
-    if service.source == PROVIDER and not service.request_count:
+    if is_unasked(service):
         state = UNASKED
     return EngineView(
         service=service.name,

@@ -82,6 +82,9 @@ def test_a_provider_is_not_called_ready_before_anybody_asked_it() -> None:
     lines = engines.lines(engine_views(one), one, NOW)
     assert lines[1].startswith("·  cloud   not asked yet ")
     assert lines[2].startswith("✓  lab     READY ")
+    listed = services.lines(one.services.services)
+    assert [line[0] for line in listed[1:3]] == ["·", "✓"]
+    assert "· cloud   a provider, not asked yet" in listed
 
 
 def test_engines_and_services_tell_what_the_routers_traffic_leaves_out() -> None:
