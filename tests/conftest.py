@@ -1,5 +1,6 @@
 """What every test may use. Processes started through `processes` are gone when the test is."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ settings.load_profile("creche")
 
 def pytest_configure(config: pytest.Config) -> None:
     """`make test-quick` takes a fifth of the examples; `make test` has all."""
+    # Under nohup a hang-up is ignored, and whatever is started would ignore it too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.option.markexpr == "not real" and not config.option.hypothesis_profile:
         settings.load_profile("quick")
 
