@@ -378,8 +378,8 @@ class Plan(Course):
         if len(self.tried) >= most and self.advance(most) is None:
             return None
         found = self.look(now)
-        # It asked for rest, or has just shown that it does not answer: only another can help.
-        useless = outcome in (Outcome.BACKPRESSURE, Outcome.SLOW)
+        # It asked for rest, does not answer, or will not have our key: only another can help.
+        useless = outcome in (Outcome.BACKPRESSURE, Outcome.SLOW, Outcome.DENIED)
         while found is not None and useless and found.node in self.tried:
             found = None if self.advance(most) is None else self.look(now)
         if found is None:

@@ -96,10 +96,14 @@ def test_a_key_that_the_provider_refuses_is_the_providers_401(tmp_path: Path) ->
         wrong = key_file(tmp_path, "sk-live-not-the-right-one", "wrong.key")
         table = {**cloud.table(), "api_key_file": str(wrong)}
         url = fleet.router(registries=[], providers={"cloud": table}).url
-        for _ in range(6):
+        for _ in range(5):
             status, answer = ask(url + CHAT, chat("gpt-a"))
             assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
-        assert len(cloud.seen) == 6, "the answers of a client's fault open no breaker"
+        assert len(cloud.seen) == 5, "where there is no other it passes, and is not asked twice"
+        status, answer = ask(url + CHAT, chat("gpt-a"))
+        assert (status, answer["error"]["code"]) == (503, "no_healthy_services")
+        services = fleet.parts["router"].get("/services")["services"]
+        assert [(one["error_count"], one["breaker"]) for one in services] == [(5, "open")]
 
 
 def test_an_alias_is_rewritten_in_json_and_in_a_form(tmp_path: Path) -> None:
