@@ -219,7 +219,7 @@ def _replaced(text: str, path: Path, value: Any) -> str:
             at = at[part]
         at[path[-1]] = tomlkit.value(value_text(value))
         return tomlkit.dumps(document)
-    except (TOMLKitError, KeyError, IndexError, TypeError, ValueError):
+    except (TOMLKitError, AttributeError, KeyError, IndexError, TypeError, ValueError):
         return ""
 
 

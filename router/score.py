@@ -152,16 +152,21 @@ class Formula:
         return points / whole
 
     def parts(
-        self, upstream: Upstream, p50: float | None, asked: "Asked"
+        self,
+        upstream: Upstream,
+        p50: float | None,
+        asked: "Asked",
+        *,
+        all_unhealthy: bool = False,
     ) -> tuple[dict[str, float], str | None]:
         """One candidate's parts by name, and what refuses it, by a part or a policy, if anything.
 
-        A policy's part has the policy's own name.
+        A policy's part has the policy's own name. `all_unhealthy`: being so refuses nobody.
         """
         node, needs = upstream.node, asked.needs
         refused = None
         parts = {"health": _HEALTH.get(node.health, 0.0)}
-        if node.health is NodeHealth.UNHEALTHY:
+        if node.health is NodeHealth.UNHEALTHY and not all_unhealthy:
             refused = "unhealthy"
         p50 = self._unknown_s if p50 is None else p50
         parts["latency"] = max(1.0 - p50 / self._slowest_s, 0.0)

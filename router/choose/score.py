@@ -57,9 +57,7 @@ class Score(Forgetful):
         config = self._config
         found: dict[str, Scored] = {}
         for upstream, p50 in zip(candidates, p50s(candidates), strict=True):
-            parts, refused = self._formula.parts(upstream, p50, asked)
-            if all_unhealthy and refused == "unhealthy":
-                refused = None
+            parts, refused = self._formula.parts(upstream, p50, asked, all_unhealthy=all_unhealthy)
             mean = self._formula.mean(parts)
             if refused is None and not mean >= config.least:
                 refused = f"scores {mean:.2f}, below {config.least:g}"

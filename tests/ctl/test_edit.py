@@ -201,6 +201,11 @@ def test_in_our_own_files_setting_a_value_touches_its_line_alone(name: str) -> N
         assert len(marked(text, after)) == 2, path
 
 
+def test_a_value_in_the_place_of_a_table_of_an_array_is_refused() -> None:
+    with pytest.raises(EditError):
+        edit.put('[["0000"]]\n', ("0000", 0), 41)
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
 @given(toml_texts(), st.data())
 def test_whatever_the_file_the_result_says_what_was_asked_for_or_nothing_is_done(

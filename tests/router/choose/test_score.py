@@ -1,7 +1,7 @@
 """The formula on plain numbers, and what refuses."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.choose.asked import Asked, Policy
@@ -288,6 +288,7 @@ PARTS = st.tuples(
 WEIGHTS = st.lists(st.floats(0, 5), min_size=5, max_size=5)
 
 
+@example([(NodeHealth.UNHEALTHY, 5001.0, "eu", None, None)], [0.0] * 5, False, False)
 @given(st.lists(PARTS, min_size=1, max_size=6), WEIGHTS, st.booleans(), st.booleans())
 def test_the_fast_way_and_the_explained_one_agree(
     parts: list[tuple[NodeHealth, float | None, str | None, float | None, float | None]],
