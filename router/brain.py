@@ -85,6 +85,8 @@ class Brain(Picking):
         self._named = config.models.keys() | config.capabilities.keys()
         self._trusts_tenant = config.needs.trust_tenant_header
         self._session_header = config.affinity.header.lower()
+        #: Headers that say something: most requests have none of them.
+        self._read = needs.HEADERS | {_CAPABILITY, _EXPLAIN, self._session_header}
         self._fallback_keys = config.affinity.user or config.affinity.client_address
         for state in self.states():
             state.reconfigure(config.retry)
@@ -111,23 +113,27 @@ class Brain(Picking):
         if self._is_hooked:
             request = self._hooked(ask)
             model, headers = request.model, request.headers
-        capability = headers.get("x-creche-capability")
-        if capability is None:
-            capability = ask.route.capability
-        elif not is_capability(capability):
-            raise RequestError(invalid(f"x-creche-capability: unknown capability '{capability}'"))
-        key = envelope.affinity_key or headers.get(self._session_header)
+        capability = ask.route.capability
+        key = envelope.affinity_key
+        wanted = self._needs
+        explains = False
+        if not self._read.isdisjoint(headers):
+            capability = _capability(headers) or capability
+            key = key or headers.get(self._session_header)
+            wanted = needs.read(headers, wanted, trusts_tenant=self._trusts_tenant)
+            explains = headers.get(_EXPLAIN) == "1" and self.may_explain(ask.headers)
         if not key:
             key = self._fallback_key(ask, headers) if self._fallback_keys else None
-        wanted = needs.read(headers, self._needs, trusts_tenant=self._trusts_tenant)
         resolution = self._resolved.get(model)
         if resolution is None:
             resolution = self._resolve(model, headers, envelope, key)
-        state = self._state(model, resolution, imagined)
+        state = self.models.get(model)  # type: ignore[arg-type]
+        if state is None or not resolution.targets:
+            state = self._state(model, resolution, imagined)
         plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
         if request is not None:
             plan.request = request
-        if headers.get("x-creche-explain") == "1" and self.may_explain(ask.headers):
+        if explains:
             plan.special = plan.explains = True
         return plan
 
@@ -197,7 +203,7 @@ class Brain(Picking):
     def explained(self, plan: Plan, problem: Problem) -> Problem:
         """A refusal with the header that says who was looked at, and why not."""
         resolution = plan.resolution
-        looked_at = [one.label for one in (*resolution.targets, *resolution.fallbacks)]
+        looked_at = [one.label for one in resolution.all]
         whys = [f"{name}: {why}" for name, why in (plan.refusals or {}).items()]
         said = "; ".join((resolution.how, f"targets={','.join(looked_at)}", *whys[:WHYS_MAX]))
         headers = (*problem.headers, ("x-creche-explain", _in_header(said)))
@@ -283,6 +289,13 @@ class Brain(Picking):
             self._no_model.absorb(state)
 
 
+def _capability(headers: Fields | Mapping[str, str]) -> str | None:
+    said = headers.get(_CAPABILITY)
+    if said is None or is_capability(said):
+        return said
+    raise RequestError(invalid(f"{_CAPABILITY}: unknown capability '{said}'"))
+
+
 def _in_header(said: str) -> str:
     """Names come from outside, and may hold what would end a header."""
     return said if said.isascii() and said.isprintable() else quote(said, safe=" /:@+,;=|")
@@ -292,6 +305,8 @@ def _anybody(_: Fields | Mapping[str, str]) -> bool:
     return True
 
 
+_CAPABILITY = "x-creche-capability"
+_EXPLAIN = "x-creche-explain"
 _REFUSED = Outcome.REFUSED
 _NOWHERE = Route(Kind.RELAY)
 _NOTHING = Resolution("", "none", ())

@@ -15,24 +15,14 @@ class Course:
 
     #: Nodes that were asked for the present target, in order.
     tried: tuple[Node, ...] = ()
+    resolution: Resolution
+    #: The present one. None: nothing resolves.
+    target: Target | None
     #: Every target was gone through: what is not well counts too.
     last_resort = True
     #: Those asked for the targets before.
     _visits: dict[Target, tuple[Node, ...]] | None = None
     _at = 0
-
-    def __init__(self, resolution: Resolution) -> None:
-        self.resolution = resolution
-        targets: tuple[Target, ...] = resolution.targets
-        if len(targets) == 1 and not resolution.fallbacks:
-            #: None: nothing resolves.
-            self.target: Target | None = targets[0]
-            self._targets: tuple[Target, ...] = targets
-            return
-        targets += resolution.fallbacks
-        self._targets = targets
-        self.target = targets[0] if targets else None
-        self.last_resort = len(targets) < 2
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -41,7 +31,7 @@ class Course:
 
     def advance(self, tries_max: int) -> Target | None:
         """To the next target that was tried less than `tries_max` times. None: there is none."""
-        targets = self._targets
+        targets = self.resolution.all
         if len(targets) < 2:
             return None
         visits = self._visits

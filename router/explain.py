@@ -72,7 +72,6 @@ def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> E
     plan = brain.consider(ask, imagined=True)
     upstream = _look(plan, now)
     resolution = plan.resolution
-    targets = (*resolution.targets, *resolution.fallbacks)
     return Explanation(
         model=plan.model,
         capability=plan.capability,
@@ -84,7 +83,7 @@ def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> E
             fallbacks=[target.label for target in resolution.fallbacks],
         ),
         needs=_stated(plan.needs),
-        targets=[_target(brain, plan, target, upstream, now) for target in targets],
+        targets=[_target(brain, plan, target, upstream, now) for target in resolution.all],
         chosen=None if upstream is None else upstream.name,
         error=None if upstream is not None else brain.nothing_fit(plan, now).message,
     )
@@ -92,12 +91,8 @@ def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> E
 
 def _look(plan: Plan, now: float) -> Upstream | None:
     """As `Plan.next` looks, with a copy of the rotation that it would move."""
-    state = plan.state
-    kept, state.rotation = state.rotation, state.rotation.copy()
-    try:
-        return plan.look(now)
-    finally:
-        state.rotation = kept
+    plan.rotation = plan.rotation.copy()
+    return plan.look(now)
 
 
 def _stated(needs: Needs) -> dict[str, str | float]:

@@ -136,6 +136,7 @@ class Fitness:
         if open_ and self._panics(len(open_), len(pool.fit) + len(pool.suspect)):
             found[Tier.WELL] += open_
             pool.panic = _kept(*found.values())
+        pool.last = pool.panic or pool.tiers
         pool.version = self.version
         pool.until = until
 

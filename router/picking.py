@@ -36,8 +36,9 @@ class Picking(Known):
     def _prefer(self, config: Config, policies: tuple[Policy, ...]) -> None:
         """What a configuration says of choosing. `policies` are an operator's."""
         self._needs = needs.default(config.needs)
-        self._needs_little = needs.trivial(self._needs)
-        self._is_choosy = prefer.is_choosy(self._needs)
+        #: Needs that neither refuse nor prefer anybody; None where the file has others.
+        little = needs.trivial(self._needs) and not prefer.is_choosy(self._needs)
+        self._no_needs = self._needs if little else None
         self._load_factor = config.affinity.load_factor
         self._take_strategies(config, policies)
 
@@ -45,9 +46,31 @@ class Picking(Known):
 
     def pick(self, plan: Plan, target: Target, now: float) -> Upstream | None:
         """The upstream of `target` that `plan` should ask now. None: there is none."""
+        pool = self.table.pools.get((target, plan.capability))
+        if pool is None or pool.version != self.fitness.version or now >= pool.until:
+            pool = self.pool(target, plan.capability, now)
+        if not (
+            pool.plain
+            and target.bare
+            and plan.needs is self._no_needs
+            and plan.key is None
+            and not plan.tried
+        ):
+            return self._pick(plan, target, pool, now)
+        # Most requests come here: the strategy alone decides.
+        tiers = pool.last if plan.last_resort else pool.first
+        if not tiers:
+            return None
+        group = tiers[0]
+        if len(group) == 1 and not self._refuses:
+            return group[0]
+        found = self._strategy.choose(group, plan)
+        return self._below(plan, target, pool, now) if found is None else found
+
+    def _pick(self, plan: Plan, target: Target, pool: Pool, now: float) -> Upstream | None:
+        """Where limits, needs, preferences or a key may have a say, or another was asked before."""
         if target.limited and self.over(plan, target, now):
             return None
-        pool = self.pool(target, plan.capability, now)
         group = self.group(plan, pool, now)
         if len(group) > 1 or (group and self._refuses):
             found = self.choose(plan, target, pool, group)
@@ -64,12 +87,7 @@ class Picking(Known):
     def choose(self, plan: Plan, target: Target, pool: Pool, group: Upstreams) -> Upstream | None:
         """One of several that may all be asked. None: the strategy refuses them all."""
         strategy = self.strategy(target)
-        if (
-            target.prefer_warm_s
-            or pool.cache_types
-            or self._is_choosy
-            or plan.needs is not self._needs
-        ):
+        if plan.needs is not self._no_needs or pool.cache_types or target.prefer_warm_s:
             group = self.preferred(plan, target, pool, group)
         if plan.key is not None and not isinstance(strategy, _UNSWAYED):
             return affinity.choose(group, plan.key, self._load_factor)
@@ -110,8 +128,8 @@ class Picking(Known):
 
     def _tiers(self, plan: Plan, pool: Pool, now: float) -> Tiers:
         """Those that `plan` may ask, best first."""
-        tiers = (pool.panic or pool.tiers) if plan.last_resort else pool.first
-        if pool.picky or plan.needs is not self._needs or not self._needs_little:
+        tiers = pool.last if plan.last_resort else pool.first
+        if pool.picky or plan.needs is not self._no_needs:
             return self._allowed(plan, tiers, now)
         return tiers
 

@@ -77,6 +77,8 @@ class Plan(Course):
     problem: Problem | None = None
     #: What a strategy that learns keeps of it: nobody else's business.
     note: object = None
+    #: More became of it than one attempt that needed nothing but an upstream.
+    _eventful = False
     #: What it holds of the limits on the way to the target that is asked, by entry, and of the
     #: running attempt's provider.
     grants: Mapping[str, Grant] = _NO_GRANTS
@@ -111,7 +113,10 @@ class Plan(Course):
         resolution: Resolution,
         needs: Needs,
     ) -> None:
-        Course.__init__(self, resolution)
+        self.resolution = resolution
+        self.target = resolution.first
+        if len(resolution.all) > 1:
+            self.last_resort = False
         self._brain = brain
         self.id = ask.id
         self.route: Route = ask.route
@@ -122,11 +127,8 @@ class Plan(Course):
         self.capability = capability
         self.key = key
         self.state = state
+        self.rotation: Rotation = state.rotation
         self.needs = needs
-
-    @property
-    def rotation(self) -> Rotation:
-        return self.state.rotation
 
     @property
     def dice(self) -> Callable[[], float]:
@@ -154,7 +156,7 @@ class Plan(Course):
             if self._broke:
                 self._blame_upstream(now)
             if self.envelope.stream and not self._streams:
-                self._streams = True
+                self._streams = self._eventful = True
                 self._brain.active_streams += 1
             return None
         node = self.node
@@ -230,6 +232,21 @@ class Plan(Course):
             return
         self._ended = True
         node = self.node
+        if node is not None and end.outcome is _OK and not self._eventful:
+            self.node = None
+            node.in_flight -= 1
+            node.outcomes[_OK] += 1
+            node.answered(end, self.attempt_started)
+            if not node.steady:
+                self._brain.fitness.succeeded(node, self.permit)
+        else:
+            self._settle(end)
+        self._brain.count(self, end)
+        self.envelope = EMPTY
+
+    def _settle(self, end: End) -> None:
+        """All that it may hold comes back."""
+        node = self.node
         if node is not None:
             outcome = end.outcome
             if outcome is _CLIENT and node.key is not None:
@@ -270,8 +287,6 @@ class Plan(Course):
         if self._streams:
             self._streams = False
             self._brain.active_streams -= 1
-        self._brain.count(self, end)
-        self.envelope = EMPTY
 
     # --- limits ---------------------------------------------------------------------------------
 
@@ -308,19 +323,22 @@ class Plan(Course):
             self.permit = self._brain.fitness.admit(node, now)
         if node.limiter is not None:
             self.grant = node.limiter.take(self.envelope.prompt().tokens, now)
-        target = self.target
-        if target.limited or self.grants:  # type: ignore[union-attr]
-            self._brain.hold(self, now)
+            self._eventful = True
         if self._brain.learns:
             self._brain.took(self, upstream)
-        if not self.attempts:
-            self.attempts = 1
-            self.tried = node.alone
-            if target.plain and target.name == self.model and not self.special:  # type: ignore[union-attr]
-                return node.first_attempt
-        else:
+        target = self.target
+        assert target is not None
+        if self.attempts:
             self.attempts += 1
             self.tried = (*self.tried, node)
+        else:
+            self.attempts = 1
+            self.tried = node.alone
+            if target.plain and target.name == self.model and not self.special:
+                return node.first_attempt
+        if target.limited or self.grants:
+            self._brain.hold(self, now)
+        self._eventful = True
         self._raced = False
         return self._made(upstream)
 

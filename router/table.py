@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from router.names.target import Target
 from router.needs import INTERNAL
+from router.route import CAPABILITIES
 from router.upstream import Upstream
 
 Upstreams = tuple[Upstream, ...]
@@ -31,8 +32,10 @@ class Pool:
         "cache_types",
         "first",
         "fit",
+        "last",
         "panic",
         "picky",
+        "plain",
         "suspect",
         "target",
         "tiers",
@@ -51,12 +54,16 @@ class Pool:
         )
         #: A candidate declares one: only then the size of a request's text matters.
         self.cache_types = any(u.cache_type for u in fit) or any(u.cache_type for u in suspect)
+        #: Neither: all requests that say nothing of their needs may be treated alike.
+        self.plain = not self.picky and not self.cache_types
         #: All that may be asked, best first, and those of them that count while a fallback is left.
         self.tiers: Tiers = ()
         self.first: Tiers = ()
         #: Out by breaker, and what is used when that is most of them; empty where it is not.
         self.tripped: Upstreams = ()
         self.panic: Tiers = ()
+        #: What counts when no fallback is left.
+        self.last: Tiers = ()
         self.version = -1
         self.until = 0.0
 
@@ -81,9 +88,15 @@ class Table:
 
     def pool(self, target: Target, capability: str | None) -> Pool:
         """The candidates of `target`. Empty ones are not kept: names are endless."""
-        if capability is not None and capability not in self._declared:
-            # Nobody declares it, so only those that accept all may serve it: one pool for all such.
-            capability = _UNDECLARED
+        if capability is None or capability in self._declared:
+            return self._kept(target, capability)
+        # Nobody declares it, so only those that accept all may serve it: one pool for all such.
+        pool = self._kept(target, _UNDECLARED)
+        if capability in CAPABILITIES and (pool.fit or pool.suspect):
+            self.pools[(target, capability)] = pool  # found at once by the next request
+        return pool
+
+    def _kept(self, target: Target, capability: str | None) -> Pool:
         pool = self.pools.get((target, capability))
         if pool is None:
             pool = self._build(target, capability)

@@ -30,7 +30,7 @@ def problem(brain: "Brain", plan: "Plan", now: float) -> Problem:
     over: list[Sequence[Decision]] = []
     waits: list[float] = []
     anybody = False
-    for target in (*resolution.targets, *resolution.fallbacks):
+    for target in resolution.all:
         pool = brain.pool(target, plan.capability, now)
         able = list(_able(plan, pool, refusals, now))
         if not able:

@@ -17,6 +17,7 @@ class Target:
     """
 
     __slots__ = (
+        "bare",
         "fallback",
         "key",
         "limited",
@@ -64,8 +65,10 @@ class Target:
         self.key = (models, provider)
         #: What it is called upstream, where that is one thing whoever serves it. "": it depends.
         self.name: str | None = (models[0] if len(models) == 1 else "") if models else None
+        #: Nothing but the router's own strategy has a say in who is asked.
+        self.bare = not (limited or strategy or prefer_warm_s)
         #: An attempt on it needs nothing but an upstream.
-        self.plain = not fallback and not resume and timeouts == NO_TIMEOUTS
+        self.plain = not (fallback or resume or limited or timeouts != NO_TIMEOUTS)
 
     @property
     def label(self) -> str:
@@ -86,7 +89,7 @@ class Resolution:
     "any": no name was asked for, so the one target is every upstream.
     """
 
-    __slots__ = ("fallbacks", "how", "name", "path", "targets", "varies", "why")
+    __slots__ = ("all", "fallbacks", "first", "how", "name", "path", "targets", "varies", "why")
 
     def __init__(
         self,
@@ -103,6 +106,9 @@ class Resolution:
         self.how = how
         self.targets = targets
         self.fallbacks = fallbacks
+        #: In the order in which they are tried.
+        self.all = targets + fallbacks
+        self.first = self.all[0] if self.all else None
         self.why = why
         self.path = path
         #: Another request for this name may get another one: a rule, a draw or a choice had a say.
