@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import overload
+from typing import TypeVar, overload
 
 from router.errors import Problem, RequestError, invalid
 
 Headers = list[tuple[bytes, bytes]]
+Learnt = TypeVar("Learnt", int, str)
 
 # What becomes of a header, by its name.
 _PASS, _DROP, _CONNECTION, _HOST, _LENGTH, _CODING, _TYPE, _EXPECT = range(8)
@@ -74,6 +75,7 @@ _OF_ANSWER: dict[bytes, int] = {
 _KEPT_MAX, _KEPT_LENGTH_MAX = 2_048, 64
 _request_codes: dict[bytes, int] = {}
 _answer_codes: dict[bytes, int] = {}
+_field_names: dict[bytes, str] = {}
 
 
 def _learn_request(name: bytes) -> int:
@@ -97,7 +99,11 @@ def _learn_answer(name: bytes) -> int:
     return _keep(_answer_codes, name, code)
 
 
-def _keep(codes: dict[bytes, int], name: bytes, code: int) -> int:
+def _learn_field(name: bytes) -> str:
+    return _keep(_field_names, name, name.decode("latin-1").lower())
+
+
+def _keep(codes: dict[bytes, Learnt], name: bytes, code: Learnt) -> Learnt:
     if len(codes) < _KEPT_MAX and len(name) <= _KEPT_LENGTH_MAX:
         codes[name] = code
     return code
@@ -130,7 +136,11 @@ class Fields:
     def _build(self) -> dict[str, bytes]:
         found = self._found = {}
         for key, value in self._headers:
-            found.setdefault(key.decode("latin-1").lower(), value)
+            name = _field_names.get(key)
+            if name is None:
+                name = _learn_field(key)
+            if name not in found:
+                found[name] = value
         return found
 
 
