@@ -1,4 +1,5 @@
-"""What a choice costs: microseconds per strategy, at 16 and at 1,000 candidates.
+"""What a choice costs: microseconds per strategy, at 16 and at 1,000 candidates; then what whole
+decisions cost (`bench.decisions`).
 
     python -m bench.decide [--strict] [--only NAME …]
 
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from random import Random
 from time import process_time
 
-from bench import cpu
+from bench import cpu, decisions
 from bench.figures import table, verdict
 from common.wire.registry import Health, Service
 from router import choose
@@ -179,6 +180,11 @@ def main() -> int:
     for one in costs:
         if one.name == choose.DEFAULT and one.few - baseline > OVER_ROUND_ROBIN_US:
             over.append(f"{one.name} at 16")
+    if not args.only:
+        head = ["µs per request, decided", "at 1", "at 16", "at 1,000", ""]
+        shown, dear = decisions.rows(BUDGET_US, OVER_ROUND_ROBIN_US)
+        print(table(head, shown))
+        over += dear
     if over:
         print("over budget: " + ", ".join(over))
     return 1 if args.strict and over else 0
