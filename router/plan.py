@@ -214,7 +214,8 @@ class Plan(Course):
 
     def declined(self, status: int, now: float) -> None:
         """Asked for the rest, an upstream answered this, and no stream."""
-        outcome, node = of_status(status), self.node
+        node = self.node
+        outcome = of_status(status, our_key=node is not None and node.key is not None)
         if outcome is not _OK and outcome is not _CLIENT:
             self._attempt_ended(outcome, now)
         elif node is not None:

@@ -91,7 +91,7 @@ class Requests(RuleBasedStateMachine):
     @rule(model=st.sampled_from(("small", "big", "code", "gpt", "gpt-x")), count=st.integers(1, 3))
     def plain_requests(self, model: str, count: int) -> None:
         for _ in range(count):
-            self.request(model, {}, False)
+            self.request(model, {}, True)
 
     @rule(model=st.sampled_from(MODELS), headers=st.sampled_from(HEADERS), stream=st.booleans())
     def request(self, model: str | None, headers: dict[str, str], stream: bool) -> None:
@@ -105,10 +105,25 @@ class Requests(RuleBasedStateMachine):
         if found is not None:
             plan, step = found
             after = plan.answered(status, 3.0 if rest else None, self.now)
-            if after is None:
-                self.plans.append((plan, step))
-            else:
+            if after is not None:
                 self._told(plan, after)
+            elif plan.broke_off and status != 200:
+                plan.declined(status, self.now)
+                self._told(plan, plan.resume(self.now))
+            else:
+                self.plans.append((plan, step))
+
+    @rule(at=AT)
+    def break_off(self, at: int) -> None:
+        """A stream that began ends early, and goes on elsewhere if it may."""
+        found = self._pop(at, Attempt)
+        if found is not None:
+            plan, _ = found
+            if plan._streams:
+                plan.lost(self.now)
+                self._told(plan, plan.resume(self.now))
+            else:
+                self.plans.append(found)
 
     @rule(at=AT)
     def break_twice(self, at: int) -> None:
@@ -276,7 +291,7 @@ class Requests(RuleBasedStateMachine):
     def _told(self, plan: Plan, step: Step) -> None:
         self.plans.append((plan, step))
         assert plan.attempts <= RETRY.attempts_max
-        assert len(plan.tried) <= RETRY.attempts_per_target
+        assert len(plan.tried) <= RETRY.attempts_per_target + plan.resumes
         if isinstance(step, Attempt):
             self._asked(plan)
         elif isinstance(step, Problem) and step.status == 503 and not plan.attempts:
