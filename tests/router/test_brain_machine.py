@@ -119,6 +119,7 @@ class Requests(RuleBasedStateMachine):
         found = self._pop(at, Attempt)
         if found is not None:
             plan, _ = found
+            plan.answered(200, None, self.now)
             if plan._streams:
                 plan.lost(self.now)
                 self._told(plan, plan.resume(self.now))

@@ -2,11 +2,12 @@
 
 from router.brain import Brain
 from router.config import Config, Retry
+from router.endpoint import Key
 from router.errors import Problem
 from router.hooks import BEFORE_ROUTE, Hook, Hooks
 from router.named import Model, Rule, When
 from router.outcome import Failure, Outcome
-from router.seam import Wait
+from router.seam import Attempt, Wait
 from router.stats import totals
 from tests.router.making import begin, brain, cloud, end, name_of, serve, service, with_file
 
@@ -127,3 +128,21 @@ def test_a_trial_that_breaks_is_not_followed_by_another_of_the_same_request() ->
     plan.ended(end(Outcome.BROKEN, 500, now=30.0))
     assert node.breaker.until == 60.0
     assert not node.breaker.trial
+
+
+def test_an_upstream_that_will_not_have_our_key_for_the_rest_of_a_stream_has_failed() -> None:
+    found = with_file(
+        Config(providers={name: cloud(models=("gpt",)) for name in ("one", "two")}),
+    )
+    for upstream in found.table.upstreams.values():
+        upstream.node.key = Key("Authorization", "Bearer sk")
+    plan = begin(found, "gpt", stream=True)
+    plan.next(0.0)
+    plan.answered(200, None, 0.0)
+    plan.lost(0.1)
+    step = plan.resume(0.1)
+    assert isinstance(step, Attempt)
+    plan.answered(401, None, 0.2)
+    plan.declined(401, 0.2)
+    assert found.table.upstreams[name_of(step)].node.failures == 1
+    plan.ended(end(Outcome.CUT))
