@@ -13,8 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.cutter import Cut, Cutter
 from tests.support.fleet import Fleet, chat, mock
 from tests.support.load import session
+from tests.support.ports import free_ports
 from tests.support.until import until
 
 pytestmark = pytest.mark.real
@@ -221,24 +223,52 @@ async def test_what_became_of_them_is_counted_and_nothing_stays_taken(
     await until(lambda: asyncio.to_thread(idle), 5)
 
 
-async def test_two_llama_cpp_servers_give_one_whole_answer(tmp_path: Path) -> None:
+#: Of the answer that is cut at every one of its events: one tells the role, one why it ended, one
+#: the usage.
+ANSWER_TOKENS = 24
+ANSWER_EVENTS = ANSWER_TOKENS + 3
+
+
+async def test_two_llama_cpp_servers_give_one_whole_answer_wherever_it_is_cut(
+    tmp_path: Path,
+) -> None:
     model = tmp_path / "tiny.gguf"
     tiny = Path(__file__).parents[2] / "scripts" / "tiny_gguf.py"
     await asyncio.to_thread(subprocess.run, [sys.executable, tiny, model], check=True)
+    ports, cut = free_ports(2), Cut()
+    more = {"max_tokens": ANSWER_TOKENS, "temperature": 0, "ignore_eos": True, **USAGE}
+    body = chat("tiny", "hello there", stream=True, **more)
     with Fleet(tmp_path) as fleet:
         fleet.registry()
-        engine = {"kind": "xllamacpp", "model": str(model), "models": ["tiny"]}
-        engines = [{**engine, "name": name} for name in ("one", "two")]
-        fleet.babysitter("sitter", engines, start=False).start(ready=None)
-        fleet.router(models={"tiny": {"resume": True}})
-        for name in ("one@test", "two@test"):
-            await asyncio.to_thread(fleet.wait_service, name, timeout_s=60, healthy=True)
-        more = {"max_tokens": 250, "temperature": 0, "ignore_eos": True, **USAGE}
-        async with session() as http:
-            body = chat("tiny", "hello there", stream=True, **more)
-            cut = await disturbed(fleet, http, CHAT, body)
-    assert cut.error is None
-    assert (len(cut.ids), cut.done, cut.deltas_with("role")) == (1, 1, 1)
-    assert [one["completion_tokens"] for one in cut.usages] == [250]
-    assert cut.headers["x-creche-resume"] == "text"
-    assert '"resumed":1' in fleet.parts["router"].process.log
+        fleet.babysitter(
+            "sitter",
+            [
+                {"kind": "xllamacpp", "name": f"e{port}", "port": port, "model": str(model)}
+                for port in ports
+            ],
+            start=False,
+        ).start(ready=None)
+        async with Cutter(ports[0], cut) as one, Cutter(ports[1], cut) as two, session() as http:
+            fleet.router(
+                registries=[],
+                static_services=[static("one", one.port), static("two", two.port)],
+                models={"tiny": {"resume": True}},
+                breaker={"failures": 1000},
+                retry={"budget_floor_per_s": 1000},
+            )
+            sitter = fleet.parts["sitter"]
+            await sitter.process.ready(sitter.url + "/health", 60)
+            for events in range(1, ANSWER_EVENTS + 1):
+                cut.after = events
+                answer = await Answer().read(http, fleet.url + CHAT, body)
+                assert cut.after is None, f"nothing was cut behind event {events}"
+                assert answer.error is None
+                assert (len(answer.ids), answer.done, answer.deltas_with("role")) == (1, 1, 1)
+                assert [one["completion_tokens"] for one in answer.usages] == [ANSWER_TOKENS]
+                assert answer.headers["x-creche-resume"] == "text"
+        log = fleet.parts["router"].process.log
+    assert log.count('"resumed":1') >= ANSWER_TOKENS
+
+
+def static(name: str, port: int) -> dict[str, Any]:
+    return {"name": name, "host": "127.0.0.1", "port": port, "metadata": {"models": ["tiny"]}}
