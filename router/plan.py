@@ -220,11 +220,7 @@ class Plan(Course):
             self._attempt_ended(outcome, now)
         elif node is not None:
             # It answered: that it cannot continue what another began is no fault.
-            self.node = None
-            node.in_flight -= 1
-            node.outcomes[outcome] += 1
-            if self.grant is not None:
-                self._give_back(now, None)
+            self._release(node, outcome, now)
             self._brain.fitness.succeeded(node, self.permit)
 
     def ended(self, end: End) -> None:
@@ -253,24 +249,16 @@ class Plan(Course):
             if outcome is _CLIENT and node.key is not None:
                 outcome = end.outcome = of_status(end.status, our_key=True)
             if outcome is _OK or outcome is _CLIENT:
-                self.node = None
-                node.in_flight -= 1
-                node.outcomes[outcome] += 1
+                self._release(node, outcome, end.ended, end)
                 if outcome is _OK:
                     if not self.resumes:  # two engines' answer tells nothing of either's pace
                         node.answered(end, self.attempt_started)
                     if self.target is not None and self.target.fallback:
                         self.state.fallbacks += 1
-                if self.grant is not None:
-                    self._give_back(end.ended, end)
                 if not node.steady:
                     self._brain.fitness.succeeded(node, self.permit)
             elif outcome is Outcome.CANCELLED or outcome is Outcome.REFUSED:
-                self.node = None
-                node.in_flight -= 1
-                node.outcomes[outcome] += 1
-                if self.grant is not None:
-                    self._give_back(end.ended, end)
+                self._release(node, outcome, end.ended, end)
                 self._brain.fitness.abandoned(node, self.permit)
             else:
                 self._attempt_ended(outcome, end.ended, connect=end.failure is Failure.CONNECT)
@@ -419,12 +407,8 @@ class Plan(Course):
         node = self.node
         if node is None:
             return
-        self.node = None
-        node.in_flight -= 1
-        node.outcomes[outcome] += 1
+        self._release(node, outcome, now)
         node.error_count += 1
-        if self.grant is not None:
-            self._give_back(now, None)
         if outcome is Outcome.BROKEN:
             self._weigh_broken(node, now)
         elif outcome is Outcome.BACKPRESSURE:
@@ -432,8 +416,13 @@ class Plan(Course):
         else:
             self._brain.fitness.failed(node, self.permit, now, connect=connect)
 
-    def _give_back(self, now: float, end: End | None) -> None:
-        """A provider's place; what was answered before it failed is not known."""
+    def _release(self, node: Node, outcome: Outcome, now: float, end: End | None = None) -> None:
+        """The running attempt's load and its provider's place come back.
+
+        Without an `end` it failed: what was answered before that is not known."""
+        self.node = None
+        node.in_flight -= 1
+        node.outcomes[outcome] += 1
         grant, self.grant = self.grant, None
         if grant is not None:
             grant.settle(None if end is None else _tokens(end), now)
