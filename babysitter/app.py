@@ -198,7 +198,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
     wanted = plan(config)
     lock = _lock(state)
     try:
-        sockets = listen.bind(where)
+        sockets = listen.open_all({"listen": where}).sockets["listen"]
         host_name = config.host.name or _short_host_name()
         me = Me(
             name=config.name or f"babysitter@{host_name}",

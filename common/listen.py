@@ -1,20 +1,72 @@
-"""Listening sockets: exclusive, and fatal when taken, with the owner's name.
+"""Listening sockets: exclusive, and fatal when taken, with the owner's name; or given to us.
 
 SO_REUSEADDR is set (a restart need not wait for TIME_WAIT), SO_REUSEPORT never: two daemons must
 not share a port by accident. bind and listen happen together, since Linux lets two sockets with
 SO_REUSEADDR bind the same port as long as neither listens.
+
+What systemd or a holder opened for us (`common.inherit`) is used in the place of binding.
 """
 
 import errno
 import os
 import socket
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from common import procnet
+from common import inherit, procnet
 from common.address import Address, is_any
 from common.errors import RefusalError
 
 BACKLOG = 1024  # the kernel lowers it to net.core.somaxconn
+
+
+class Opened(NamedTuple):
+    """Listening sockets by config key. Those of `given` are held by who gave them, too."""
+
+    sockets: dict[str, list[socket.socket]]
+    given: frozenset[str]
+
+    def close(self) -> None:
+        for found in self.sockets.values():
+            for one in found:
+                one.close()
+
+
+def open_all(wanted: Mapping[str, Address], *, must_match: bool = True) -> Opened:
+    """What listens for each config key: the sockets that were given for it, else bound here.
+
+    A given one that no key wants is refused where `must_match`, else closed. Raises RefusalError;
+    then nothing stays open.
+    """
+    opened = Opened({}, frozenset())
+    left = inherit.take()
+    try:
+        for key, address in wanted.items():
+            where = _resolve(address, key) if left else []
+            opened.sockets[key] = [one.socket for one in left if one.is_for(where)]
+            left = [one for one in left if one.socket not in opened.sockets[key]]
+        if left and must_match:
+            raise _unwanted(left[0], wanted)
+        given = frozenset(key for key, found in opened.sockets.items() if found)
+        for key, address in wanted.items():
+            if key not in given:
+                opened.sockets[key] = bind(address, key=key)
+    except BaseException:
+        opened.close()
+        raise
+    finally:
+        for one in left:
+            one.socket.close()
+    return opened._replace(given=given)
+
+
+def _unwanted(one: inherit.Given, wanted: Mapping[str, Address]) -> RefusalError:
+    says = ", ".join(f'{key} = "{address}"' for key, address in wanted.items())
+    first, address = next(iter(wanted.items()))
+    return RefusalError(
+        f'the service manager holds {one} ("{one.name}"), and the configuration says {says}.\n'
+        f'  Make them agree: ListenStream={address} in the .socket unit, or  {first} = "{one}"'
+    )
 
 
 def bind(address: Address, *, key: str = "listen", backlog: int = BACKLOG) -> list[socket.socket]:

@@ -88,7 +88,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         config_file=str(path or "/etc/creche/registry.toml"),
         others_may="register services and be routed to",
     )
-    sockets = listen.bind(where)
+    sockets = listen.open_all({"listen": where}).sockets["listen"]
     try:
         shared = shared_store_of(config)
         parts = await (_alone(config) if shared is None else _together(config, shared))

@@ -49,12 +49,12 @@ async def main(daemon: Daemon, _: Config, path: Path | None) -> None:
     start, file = loaded.at_start(path)
     config = start.config
     async with contextlib.AsyncExitStack() as stack:
-        public, operator = _bind(config, stack)
+        opened = _open(config, stack)
         router = Router(start, file)
         daemon.on_reload(router.reloader.ask)
         stack.push_async_callback(router.close)
         await router.start(daemon)
-        await router.serve(public, operator)
+        await router.serve(opened.sockets["listen"], opened.sockets.get("control_listen", []))
         _settle_memory()
         _log.info("serving", listen=config.listen, registries=list(config.registries))
         daemon.ready(f"serving on {config.listen}")
@@ -70,16 +70,12 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _bind(
-    config: Config, stack: contextlib.AsyncExitStack
-) -> tuple[list[socket.socket], list[socket.socket]]:
+def _open(config: Config, stack: contextlib.AsyncExitStack) -> listen.Opened:
     """Before anything else: a taken port must stop nothing that runs."""
-    bound: list[list[socket.socket]] = []
-    for key, where in zip(("listen", "control_listen"), access.listens(config), strict=False):
-        bound.append(listen.bind(where, key=key))
-        for one in bound[-1]:
-            stack.callback(one.close)
-    return bound[0], bound[1] if len(bound) > 1 else []
+    keys = zip(("listen", "control_listen"), access.listens(config), strict=False)
+    opened = listen.open_all(dict(keys))
+    stack.callback(opened.close)
+    return opened
 
 
 def _no_log(_: Plan, __: End) -> None:

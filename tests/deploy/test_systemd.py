@@ -16,11 +16,11 @@ UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 DOCUMENTED = "/opt/creche/venv/bin/"
 
 
-def options(name: str) -> configparser.SectionProxy:
+def options(name: str, section: str = "Service") -> configparser.SectionProxy:
     parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(ROOT / "deploy" / "systemd" / name)
-    return parser["Service"]
+    return parser[section]
 
 
 @pytest.mark.real
@@ -45,6 +45,22 @@ def test_systemd_analyze_verify_prints_nothing(unit: Path, tmp_path: Path) -> No
             timeout=60,
         )
         assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.real
+def test_the_socket_unit_verifies_too_and_says_what_the_router_listens_on(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    assert analyze is not None, "install systemd: make test does"
+    folder = ROOT / "deploy" / "systemd"
+    here = str(Path(sys.executable).parent) + "/"
+    service = (folder / "creche-router.service").read_text().replace(DOCUMENTED, here)
+    (tmp_path / "creche-router.service").write_text(service)
+    copy = shutil.copy(folder / "creche-router.socket", tmp_path)
+    done = subprocess.run(
+        [analyze, "verify", str(copy)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+    assert options("creche-router.socket", "Socket")["ListenStream"] == Config().listen
 
 
 def test_there_is_a_unit_for_each_daemon() -> None:
