@@ -17,6 +17,7 @@ up: ## run registry, router and a babysitter with a real llama.cpp server; Ctrl-
 test: ## all tests, on real processes (minutes)
 	@scripts/setup.sh dev
 	@scripts/setup.sh node
+	@scripts/setup.sh valkey
 	@scripts/setup.sh apt systemd-analyze=systemd nginx=nginx-light redis-server=redis-server
 	@$(PY) -m pytest $(ARGS)
 

@@ -43,6 +43,7 @@ CHANGES_MAX = 4096  # batches that a registry may miss before it reads everythin
 NEWS_MAX = 256  # batches read at once
 CONNECTIONS_MAX = 16
 OPEN_TRIES_S = 3.0  # both may start at once
+RENEWALS_MAX = 50  # in a row, each overtaken by another's batch
 NAMES_MAX = 2_000  # of one script for beats: bounds how long it holds Redis
 
 T = TypeVar("T")
@@ -81,11 +82,7 @@ class Access(Struct, frozen=True, kw_only=True):
 
 
 class _Lost(Exception):
-    """Redis does not have what it had acknowledged: `seen` is what it has."""
-
-    def __init__(self, seen: Position) -> None:
-        super().__init__("lost")
-        self.seen = seen
+    """Redis does not have what it had acknowledged."""
 
 
 class _Missed(Exception):
@@ -158,22 +155,28 @@ class RedisStore:
             return await self._read_news()
         except _Missed:
             return await self._open()
-        except _Lost as lost:
-            return await self._after_loss(lost.seen, mine())
+        except _Lost:
+            return await self._after_loss(mine())
 
-    async def _after_loss(self, seen: Position, mine: Whole) -> Whole:
-        if seen.epoch != self._position.epoch and seen.epoch:
-            _log.warning("another registry began a new epoch", epoch=seen.epoch)
-            return await self._open()
-        epoch = new_epoch()
-        if await self._begin(seen, epoch, mine):
-            _log.error(
-                "the shared state lost what it had acknowledged; it is given what this registry "
-                "knows, in a new epoch",
-                epoch=epoch,
-                services=len(mine.entries),
-            )
-        return await self._open()
+    async def _after_loss(self, mine: Whole) -> Whole:
+        """Give it back what this registry knows, besides what others wrote since."""
+        for _ in range(RENEWALS_MAX):
+            there = await self._read_whole()
+            if there is not None and there.epoch != mine.epoch:
+                _log.warning("another registry began a new epoch", epoch=there.epoch)
+                return there
+            whole = mine if there is None else shared.merged(mine, there)
+            seen = Position() if there is None else self._position
+            epoch = new_epoch()
+            if await self._begin(seen, epoch, whole):
+                _log.error(
+                    "the shared state lost what it had acknowledged; it is given what this "
+                    "registry knows, in a new epoch",
+                    epoch=epoch,
+                    services=len(whole.entries),
+                )
+                return await self._open()
+        raise StoreError("others wrote all the while into a state that lost data")
 
     async def wait(self, most_s: float) -> list[Heard]:
         try:
@@ -264,13 +267,13 @@ class RedisStore:
             self._set_clock(time[0] * 1000 + time[1] // 1000)
             at_end = Position() if meta[0] is None else _position(*meta)
             if at_end.epoch != position.epoch or at_end.seq < position.seq:
-                raise _Lost(at_end)
+                raise _Lost
             for id, fields in batches:
                 seq = int(id.partition(b"-")[0])
                 if seq != position.seq + 1:
                     raise _Missed
                 if fields[b"before"].decode() != position.stamp:
-                    raise _Lost(at_end)
+                    raise _Lost
                 try:
                     found.append(_news(fields[b"news"]))
                 except msgspec.DecodeError as why:
@@ -278,7 +281,7 @@ class RedisStore:
                 position = Position(position.epoch, seq, fields[b"stamp"].decode())
             if position.seq == at_end.seq:
                 if position != at_end:
-                    raise _Lost(at_end)
+                    raise _Lost
                 self._position = position
                 return found
             if not batches:

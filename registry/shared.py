@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from common.wire.registry import Service
-from registry.records import Entry, Moment, Phase, Record, Verdict, entry_of
+from registry.records import Entry, Moment, Phase, Record, Verdict, address_key, entry_of
 from registry.state import Batch, Change, Gone, Life, Put
 
 
@@ -58,6 +58,40 @@ class Whole(Struct, frozen=True, kw_only=True):
     silent_s: dict[str, float]
     retired: dict[Life, float]
     drained: frozenset[str]
+
+
+def merged(one: Whole, other: Whole) -> Whole:
+    """What two tables of one origin know together, where each was told things the other was not.
+
+    Of two records that can't both be, the one that was changed later counts; a life that either
+    knows to be over is over. What was let go without being retired may come back for a lease.
+    """
+    retired = {**one.retired, **other.retired}
+    found: dict[str, Kept] = {}
+    leased: set[tuple[str, int]] = set()
+    for kept in sorted((*one.entries, *other.entries), key=_revision, reverse=True):
+        record = kept.record
+        if record.name in found or (record.name, record.instance_id) in retired:
+            continue
+        where = address_key(record.host, record.port)
+        if record.lease_s is not None and kept.phase != Phase.LAPSED.name:
+            if where in leased:
+                continue
+            leased.add(where)
+        found[record.name] = kept
+    marks = {name for name in one.drained | other.drained if name not in found}
+    return Whole(
+        epoch=one.epoch,
+        revision=max(one.revision, other.revision),
+        entries=tuple(found.values()),
+        silent_s={},
+        retired=retired,
+        drained=frozenset(marks | {name for name, kept in found.items() if kept.draining}),
+    )
+
+
+def _revision(one: Kept) -> int:
+    return one.record.revision
 
 
 class Clocks(Struct, frozen=True):

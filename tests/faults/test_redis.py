@@ -12,7 +12,7 @@ import pytest
 from tests.registry.running import Watch, body_of
 from tests.support.fleet import Fleet, Part, ask, mock
 from tests.support.load import many, statuses
-from tests.support.redis import RedisServer
+from tests.support.redis import Keeps, RedisServer
 from tests.support.until import until
 
 pytestmark = pytest.mark.real
@@ -25,9 +25,9 @@ MODELS = ["m", "only-one"]
 class Pair(Fleet):
     """Two registries, two routers that begin with another of them, one babysitter."""
 
-    def __init__(self, folder: Path, *, aof: bool) -> None:
+    def __init__(self, folder: Path, *, keeps: Keeps) -> None:
         super().__init__(folder)
-        self.redis = RedisServer(self.processes, folder, aof=aof)
+        self.redis = RedisServer(self.processes, folder, keeps=keeps)
 
     def begin(self) -> "Pair":
         self.redis.start()
@@ -76,14 +76,14 @@ async def healthy(part: Part) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with Pair(tmp_path, aof=True) as pair:
+    with Pair(tmp_path, keeps="always") as pair:
         yield pair.begin()
 
 
 @pytest.fixture
 def forgetful(tmp_path: Path) -> Iterator[Pair]:
     """Its Redis keeps nothing on disk."""
-    with Pair(tmp_path, aof=False) as pair:
+    with Pair(tmp_path, keeps="nothing") as pair:
         yield pair.begin()
 
 

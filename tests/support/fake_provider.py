@@ -35,6 +35,15 @@ class Authority:
         self._ca.issue_cert(*(hosts or ("127.0.0.1", "localhost"))).configure_cert(context)
         return context
 
+    def files(self, folder: Path, *hosts: str) -> tuple[Path, Path]:
+        """Certificate and key as files, for a server that is no part of the test."""
+        issued = self._ca.issue_cert(*hosts)
+        certificate, key = folder / "server.pem", folder / "server.key"
+        for number, blob in enumerate(issued.cert_chain_pems):
+            blob.write_to_path(str(certificate), append=number > 0)
+        issued.private_key_pem.write_to_path(str(key))
+        return certificate, key
+
 
 class Seen:
     """A request as it came."""
