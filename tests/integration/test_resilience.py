@@ -1,5 +1,5 @@
 """Resilience: clouds, breakers, chains, timeouts, retries and limits, on one router that has every
-feature configured at once.
+feature configured at once; and the registries' Redis.
 
 Each test that does harm has an engine or a provider of its own.
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from tests.registry.peers import peer, same
 from tests.support.fake_provider import Authority, FakeProvider, fake_provider
 from tests.support.fleet import Answer, Fleet, Part, answer_of, ask, chat, toml
 from tests.support.load import Reply, one, session
 from tests.support.mock import ProcessMock, start_mock
-from tests.support.processes import ROOT
-from tests.support.until import until_sync
+from tests.support.processes import ROOT, Processes
+from tests.support.redis import RedisServer
+from tests.support.until import until, until_sync
 
 pytestmark = pytest.mark.real
 
@@ -486,6 +488,55 @@ def test_a_limit_is_enforced(house: House) -> None:
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert refused.headers["x-ratelimit-reset-requests"].endswith("s")
     assert house.chat("gpt-a").status == 200, "another model of the same cloud has its own"
+
+
+# --- the shared state -----------------------------------------------------------------------------
+
+
+async def after_a_restart(server: RedisServer, end: Callable[[], None]) -> None:
+    """Two registries lose their Redis and have it back: nothing is missing, nobody starts anew."""
+    async with peer(server.url) as one, peer(server.url) as other:
+        await one.post("a")
+        await other.drain("a")
+        await until(lambda: same([one, other]) and one.table.drained)
+        before, epoch = one.view(), one.table.epoch
+        end()
+        await until(lambda: one.keeper.away and other.keeper.away, 10, "both miss it")
+        server.start()
+        await until(lambda: not one.keeper.away and not other.keeper.away, 10, "both have it")
+        assert (one.view(), other.view()) == (before, before)
+        assert (one.table.epoch, one.resets, other.resets) == (epoch, 0, 0)
+        await other.drain("a", on=False)
+        await until(lambda: same([one, other]) and not one.table.drained)
+
+
+def test_redis_answers(processes: Processes, tmp_path: Path) -> None:
+    assert RedisServer(processes, tmp_path).start().ask("PING") == "+PONG\r\n"
+
+
+async def test_redis_survives_a_restart_with_rdb(processes: Processes, tmp_path: Path) -> None:
+    server = RedisServer(processes, tmp_path, keeps="rdb").start()
+    await after_a_restart(server, server.stop)
+    assert (server.folder / "dump.rdb").exists()
+
+
+async def test_redis_survives_a_kill_with_aof_everysec(
+    processes: Processes, tmp_path: Path
+) -> None:
+    server = RedisServer(processes, tmp_path, keeps="everysec").start()
+    await after_a_restart(server, server.kill9)
+    assert "everysec" in server.ask("CONFIG GET appendfsync")
+
+
+async def test_redis_sets_and_gets(processes: Processes, tmp_path: Path) -> None:
+    server = RedisServer(processes, tmp_path).start()
+    async with peer(server.url, prefix="lab:") as one, peer(server.url, prefix="lab:") as other:
+        await one.post("a", port=8123)
+        assert '"port":8123' in server.ask("HGET lab:records a")
+        await until(lambda: same([one, other]) and "a" in other.table.entries)
+        await other.delete("a")
+        assert server.ask("HGET lab:records a") == "$-1\r\n"
+        await until(lambda: not one.table.entries)
 
 
 # --- all of it ------------------------------------------------------------------------------------
