@@ -3,7 +3,8 @@
 llhttp finds where a message ends and refuses most of what is ambiguous; what it lets pass and this
 module refuses (400 and close): codings other than one final `chunked`, Transfer-Encoding on
 HTTP/1.0, versions other than 1.0 and 1.1, a missing, second or malformed Host, an absolute-form
-target that names another host, fragments, `_` variants of the framing headers.
+target that names another host, fragments, paths with `.` or `..` as a part, `_` variants of the
+framing headers, request lines that are not exactly `METHOD target HTTP/1.x`.
 
 Both ways the same headers are dropped: hop-by-hop ones and those that `Connection` names. What the
 router writes itself never passes: framing, Host, the client's key, X-Forwarded-*, x-creche-*.
@@ -15,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TypeVar, overload
 
+from router.caller import ANYBODY, Caller
 from router.errors import Problem, RequestError, invalid
 
 Headers = list[tuple[bytes, bytes]]
@@ -22,11 +24,10 @@ Learnt = TypeVar("Learnt", int, str)
 
 # What becomes of a header, by its name.
 _PASS, _DROP, _CONNECTION, _HOST, _LENGTH, _CODING, _TYPE, _EXPECT = range(8)
-_UPGRADE, _ID, _ENCODING, _FORWARDED, _REFUSE, _RETRY_AFTER, _SSE_OWN = range(8, 15)
+_UPGRADE, _ID, _ENCODING, _FORWARDED, _REFUSE, _RETRY_AFTER, _SSE_OWN, _PROXY = range(8, 16)
 
 _HOP_BY_HOP = (
     b"keep-alive",
-    b"proxy-connection",
     b"proxy-authenticate",
     b"proxy-authorization",
     b"te",
@@ -36,6 +37,7 @@ _HOP_BY_HOP = (
 _OF_REQUEST: dict[bytes, int] = {
     **dict.fromkeys(_HOP_BY_HOP, _DROP),
     b"connection": _CONNECTION,
+    b"proxy-connection": _PROXY,
     b"host": _HOST,
     b"content-length": _LENGTH,
     b"transfer-encoding": _CODING,
@@ -57,6 +59,7 @@ _OF_REQUEST: dict[bytes, int] = {
 
 _OF_ANSWER: dict[bytes, int] = {
     **dict.fromkeys(_HOP_BY_HOP, _DROP),
+    b"proxy-connection": _DROP,
     # Proxy-Authenticate is hop-by-hop, WWW-Authenticate is the engine's word and passes.
     b"connection": _CONNECTION,
     b"content-length": _LENGTH,
@@ -148,6 +151,8 @@ class Head:
     """A request's head, well formed. `lines` are the header lines that pass, each with its CRLF."""
 
     __slots__ = (
+        "admitted_by",
+        "caller",
         "chunked",
         "content_length",
         "content_type",
@@ -197,6 +202,9 @@ class Head:
         #: X-Forwarded-* as they came, for trusted proxies.
         self.forwarded: dict[bytes, bytes] | None = None
         self.fields: Fields
+        #: Who sent it, and the keys by which that was known; None: nobody was asked for one.
+        self.caller: Caller = ANYBODY
+        self.admitted_by: object = None
         #: The request line and the last header lines for upstreams, once they were written.
         self.start = b""
         self.tail = b""
@@ -206,6 +214,12 @@ class Head:
 _HOST_FORM = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\])(?::\d{0,5})?\Z")
 _ID_FORM = re.compile(rb"[A-Za-z0-9._:+/=@~-]{1,128}\Z")
 _LENGTH_FORM = re.compile(rb"\d{1,18}[ \t]*\Z")
+
+#: `.` and `..` as a part of a path, however it is written: an upstream that resolves them may take
+#: the path out of its provider's base path, or for another route than the one judged here.
+_DOTS = re.compile(
+    rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:(?:;|%3b)[^/\\]*?)?(?:[/\\]|%2f|%5c|\Z)", re.IGNORECASE
+)
 
 #: Refused by name: proxies' and other protocols'. TRACE would echo what the router adds.
 _METHODS_REFUSED = frozenset({"CONNECT", "TRACE", "SOURCE", "PRI"})
@@ -287,6 +301,9 @@ def read_request(
             kept = head.forwarded = head.forwarded or {}
             lower = name.lower()
             kept[lower] = kept[lower] + b", " + value if lower in kept else value
+        elif code == _PROXY:
+            # The parser takes its `close` for Connection's, and nothing after it for a request.
+            close = close or b"close" in value.lower()
         else:
             raise _bad(f"the header {name.decode('latin-1')!r} looks like a framing header")
     if head.chunked and head.content_length is not None:
@@ -334,6 +351,13 @@ def _read_target(head: Head, target: bytes) -> None:
     head.target_text = text = target.decode("latin-1")
     path, _, head.query = text.partition("?")
     head.path = path
+    if _DOTS.search(target, 0, len(path)) is not None:
+        raise _bad("the target's path has a . or .. as a part")
+
+
+def request_line(method: bytes, target: bytes, version: str) -> bytes:
+    """As it must have come. The parser also takes several spaces, and RTSP for HTTP."""
+    return b"%b %b HTTP/%b\r\n" % (method, target, version.encode())
 
 
 def _origin_form(target: bytes, host: bytes) -> bytes:

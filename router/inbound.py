@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import httptools
 
+from common import clock
 from router.body import Body, FullError, TooLargeError
 from router.errors import Problem, RequestError, invalid
-from router.head import Head, Headers, Known, read_request
-from router.route import Family, Route, resolve
+from router.head import Head, Headers, Known, read_request, request_line
+from router.keys.admission import admit
+from router.route import Family, Kind, Route, resolve
 
 if TYPE_CHECKING:
     from router.server import Relay
@@ -59,8 +61,12 @@ def _too_large(limit: int) -> Problem:
 
 
 _HEAD_TOO_LONG = invalid("the request's head is longer than head_bytes_max", status=431)
+_BAD_LINE = invalid("the request line is not METHOD target HTTP/1.1")
 HEAD_LATE = invalid("the request's head took too long", status=408)
 BODY_LATE = invalid("the request's body stalled", status=408)
+_FRAMING = invalid("the body's chunks are mostly framing")
+#: A chunk of one byte has five of framing. Extensions are nobody's here, and have no other limit.
+_FRAMING_PER_BYTE = 8
 _FULL = Problem(503, "no room for the request's body now", "overloaded", retry_after_s=1)
 
 
@@ -78,6 +84,12 @@ class Inbound(asyncio.Protocol):
         self._headers: Headers = []
         self._target = b""
         self._head_bytes = 0
+        #: A head has begun and is not complete; what earlier reads held of it; this read, and how
+        #: far its request lines were found.
+        self._beginning = False
+        self._begun = bytearray()
+        self._read = b""
+        self._found = 0
         self._queue: deque[Incoming] = deque()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -98,6 +110,8 @@ class Inbound(asyncio.Protocol):
         self.incoming: Incoming | None = None
         self._continue = False
         self._reading_paused = False
+        #: Bytes of the reads since a head was complete, framing and all.
+        self._framed = 0
         #: The parser is fed a head of our own.
         self._skipping = False
 
@@ -143,11 +157,15 @@ class Inbound(asyncio.Protocol):
         incoming = self.incoming = Incoming(
             like.head, like.route, Body(state.bodies), state.now(), length, like.headers
         )
-        if length:
+        if length or state.ring is not None:
             try:
-                self._check_length(length)
+                if state.ring is not None:
+                    self._admit(incoming)
+                if length:
+                    self._check_length(length)
             except _StopError:
                 return True
+        if length:
             self._left = length
             if end < len(data):
                 self._counted(data[end:])
@@ -185,6 +203,8 @@ class Inbound(asyncio.Protocol):
             self._pending_bytes += len(rest)
 
     def _parse(self, data: bytes) -> None:
+        self._read = data
+        self._found = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgraded:
@@ -197,10 +217,19 @@ class Inbound(asyncio.Protocol):
         if self._parts and self.incoming is not None:
             with contextlib.suppress(_StopError):
                 self._take_body(self.incoming, self._parts)
+        if self._beginning:
+            self._begun += self._read[self._found :]
+        self._read = b""
         if self._queue or self._refusal is not None:
             return
         if self.incoming is not None:
             self.deadline = self.state.now() + self.state.timeouts.body_idle_s
+            self._framed += len(data)
+            most = (
+                2 * self.state.limits.head_bytes_max + _FRAMING_PER_BYTE * self.incoming.body.size
+            )
+            if self._framed > most:
+                self._refuse(_FRAMING)
             return
         if not self._head_bytes:
             self.deadline = self.state.now() + self.state.timeouts.head_s
@@ -221,12 +250,15 @@ class Inbound(asyncio.Protocol):
                 if head.chunked
                 else b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (incoming.length or 0)
             )
-            self._skipping = False
+            self._skipping = self._beginning = False
             if rest:
                 self._parse(rest)
         elif rest:
             self._pending.insert(0, rest)
             self._pending_bytes += len(rest)
+
+    def on_message_begin(self) -> None:
+        self._beginning = True
 
     def on_url(self, fragment: bytes) -> None:
         if self._skipping:
@@ -251,13 +283,13 @@ class Inbound(asyncio.Protocol):
         headers = self._headers
         parser = self._parser
         target = self._target
+        method, version = parser.get_method(), parser.get_http_version()
+        self._check_line(request_line(method, target, version))
         size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
         if size > state.limits.head_bytes_max:
             self._stop(_HEAD_TOO_LONG)
         try:
-            head = read_request(
-                parser.get_method(), target, parser.get_http_version(), headers, state.host
-            )
+            head = read_request(method, target, version, headers, state.host)
         except RequestError as error:
             self._stop(error.problem)
         length = head.content_length
@@ -271,11 +303,35 @@ class Inbound(asyncio.Protocol):
         )
         self._heads += 1
         self._head_bytes = 0
+        if state.ring is not None:
+            self._admit(self.incoming)
         head.upgrades = parser.should_upgrade()
         if length:
             self._check_length(length)
         if head.expects and (head.chunked or length):
             self._continue = True
+
+    def _check_line(self, line: bytes) -> None:
+        """The parser tells parts of a request line alone. It must stand here as they are put
+        together again."""
+        self._beginning = False
+        if self._begun:
+            self._begun += self._read
+            self._read = bytes(self._begun)
+            self._begun.clear()
+        at = self._read.find(line, self._found)
+        if at < 0:
+            self._stop(_BAD_LINE)
+        self._found = at + len(line)
+
+    def _admit(self, incoming: Incoming) -> None:
+        """Who has no key sends no body either."""
+        ring = self.state.ring
+        if ring is not None and incoming.route.kind is Kind.RELAY:
+            try:
+                admit(ring, incoming.head, incoming.route, clock.wall())
+            except RequestError as error:
+                self._stop(error.problem)
 
     def _check_length(self, length: int) -> None:
         limits = self.state.limits
