@@ -12,12 +12,11 @@ from typing import Any, NoReturn
 
 import structlog
 
-from common import address, auth, clock, listen, paths, tasks
+from common import address, auth, clock, listen, paths, redis_url, tasks
 from common.daemon import Daemon
 from common.http import application, serve
 from common.redact import SECRETS
 from registry import config as configs
-from registry import redis_url
 from registry.api import Api
 from registry.commands import Probed
 from registry.config import MEMORY, Config

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from common import address
+from common import address, redis_url
 from common.config import Document, Problem
-from registry import redis_url
 from registry.changes import LINE_BYTES_MAX
 from registry.state import Terms
 

@@ -10,28 +10,23 @@ Then a new epoch begins with what this registry knows, and watchers get a reset.
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from msgspec import Struct
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as AwayFromRedis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as SlowRedis
 
-from common import clock
+from common import clock, redis_link
 from common.errors import RefusalError
+from common.redis_url import Where
 from registry import redis_scripts as scripts
 from registry import shared
-from registry.redis_url import Where
 from registry.shared import Clocks, Kept, News, Whole
 from registry.state import Batch, Life
 from registry.store import AwayError, Heard, Overtaken, StoreError, new_epoch
@@ -71,14 +66,8 @@ class _Notice(Struct, frozen=True):
 _notice = msgspec.json.Decoder(_Notice).decode
 
 
-class Access(Struct, frozen=True, kw_only=True):
-    """How to come in. `timeout_s` bounds every command: a stopped Redis must hold up nobody."""
-
-    password: str | None = None
-    sentinel_password: str | None = None
-    ca_file: str | None = None
+class Access(redis_link.Access, frozen=True, kw_only=True):
     prefix: str = "creche:"
-    timeout_s: float = 2.0
 
 
 class _Lost(Exception):
@@ -96,7 +85,9 @@ class RedisStore:
         self._where = where
         self._prefix = access.prefix
         self._origin = secrets.token_hex(8)
-        self._redis, self._sentinel = _client(where, access)
+        self._redis, self._sentinel = redis_link.client(
+            where, access, connections_max=CONNECTIONS_MAX
+        )
         self._keys = [access.prefix + key for key in scripts.KEYS]
         self._channel = access.prefix + "notices"
         self._commit = self._redis.register_script(scripts.COMMIT)
@@ -355,32 +346,6 @@ class RedisStore:
 
     def _set_clock(self, now_ms: int) -> None:
         self._ahead_ms = now_ms - clock.monotonic() * 1000
-
-
-def _client(where: Where, access: Access) -> tuple[Redis, Sentinel | None]:
-    options: dict[str, Any] = {
-        "socket_timeout": access.timeout_s,
-        "socket_connect_timeout": access.timeout_s,
-        "socket_keepalive": True,
-        # a batch sent twice would find itself overtaken by itself
-        "retry": Retry(NoBackoff(), 0),
-        "max_connections": CONNECTIONS_MAX,
-        "protocol": 2,
-    }
-    if where.tls:
-        options |= {
-            "ssl": True,
-            "ssl_ca_certs": access.ca_file,
-            "ssl_check_hostname": True,
-            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-        }
-    mine = {**options, "db": where.db, "username": where.user, "password": access.password}
-    if where.master is None:
-        ((host, port),) = where.hosts
-        return Redis(host=host, port=port, **mine), None
-    theirs = {**options, "password": access.sentinel_password}
-    sentinel = Sentinel(where.hosts, sentinel_kwargs=theirs, **mine)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(where.master), sentinel
 
 
 async def _asked(answer: Awaitable[T] | Any) -> Any:

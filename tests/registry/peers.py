@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from common import clock, tasks
+from common import clock, redis_url, tasks
 from common.wire.registry import Beat
 from registry import commands as ask
-from registry import redis_url
 from registry.lease_clock import LeaseClock
 from registry.records import Moment
 from registry.redis_store import Access, RedisStore

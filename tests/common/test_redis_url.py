@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.redis_url import Where, is_redis, parse
+from common.redis_url import Where, is_redis, parse
 
 
 @pytest.mark.parametrize(
