@@ -31,7 +31,7 @@ USAGE_BYTES_MAX = 256 * 1024
 _TAIL_BYTES = 32 * 1024
 
 # Plain numbers: an enum's member costs a look-up each time, and these are asked per event.
-READ, WAIT, CONNECT, ASKED, HELD, EVENTS, PLAIN, TUNNEL, DONE = range(9)
+READ, WAIT, CONNECT, ASKED, HELD, QUOTED, EVENTS, PLAIN, TUNNEL, DONE = range(10)
 NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = Framing
 
 
@@ -63,6 +63,8 @@ class Answering:
     _kept: list[bytes] | None = None
     #: The body says `stream: true`.
     _stream = False
+    #: A head and comments went out before anybody had answered.
+    _opened = False
     _model: str | None = None
     #: When the whole request must have ended.
     _until = NEVER
@@ -89,10 +91,18 @@ class Answering:
         """To remember its answer by. None: that may not be resumed, for what is asked."""
         raise NotImplementedError
 
+    # --- where the client has heard comments already: `commenting` -------------------------------
+
+    def _late_head(self, head: AnswerHead, now: float) -> bytes:
+        """What a head would have said."""
+        raise NotImplementedError
+
     # --- writing ----------------------------------------------------------------------------------
 
     def _answer_head(self, head: AnswerHead, now: float) -> bytes:
         """The head for the client. From here on the request is committed to this upstream."""
+        if self._opened:
+            return self._late_head(head, now)
         ticket, attempt, client = self._ticket, self._attempt, self._client
         assert ticket is not None and attempt is not None
         self._first_byte = now
@@ -116,7 +126,7 @@ class Answering:
             start = head.start = b"%b%b%b" % (
                 status_line(status),
                 head.lines,
-                _SSE_LINES if self._phase == HELD else head.cache_lines,
+                SSE_LINES if self._phase == HELD else head.cache_lines,
             )
         link = self._link
         assert link is not None
@@ -338,7 +348,7 @@ def _model_line(model: str) -> bytes:
     return line
 
 
-_SSE_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+SSE_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
 def header_text(text: str) -> bytes:

@@ -131,6 +131,9 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     between_chunks_s: Positive = 120
     #: Every other request, from its last byte to its answer's.
     total_s: Positive = 600
+    #: `stream: true`: while no event has come, the client hears a comment this often, so that
+    #: nothing between gives it up (docs/routing.md). 0: off.
+    comment_every_s: Annotated[float, Meta(ge=0)] = 0
     #: A client's request head, from its first byte to its last.
     head_s: Positive = 10
     #: A client's body: no byte for this long is 408.

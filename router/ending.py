@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from common import clock
 from router import errors
-from router.answering import ASKED, CHUNKED, CONNECT, DONE, EVENTS, HELD, PLAIN
+from router.answering import ASKED, CHUNKED, CONNECT, DONE, EVENTS, HELD, PLAIN, QUOTED
 from router.asking import Asking
 from router.downstream import problem_head
 from router.errors import Problem
@@ -33,6 +33,8 @@ class Ending(Asking):
     _started: float
     _task: "asyncio.Task[None] | None" = None
     _timer: asyncio.TimerHandle | None = None
+    #: When the next comment is due.
+    _commenting: asyncio.TimerHandle | None = None
     #: How the last attempt failed.
     _failure: Failure | None = None
     _retry_after = False
@@ -41,6 +43,10 @@ class Ending(Asking):
 
     def _take(self, step: Step, now: float) -> None:
         """What deciding says comes next."""
+        raise NotImplementedError
+
+    def _tell(self, problem: Problem) -> None:
+        """The router's own answer, as an event."""
         raise NotImplementedError
 
     def _leave(self) -> None:
@@ -93,6 +99,9 @@ class Ending(Asking):
     def _answer(self, problem: Problem) -> None:
         client, head = self._client, self._head
         self._status = problem.status
+        if self._opened:
+            self._tell(problem)
+            return
         client.closing = client.closing or head.wants_close or client.state.draining
         body = errors.body(
             problem,
@@ -169,7 +178,7 @@ class Ending(Asking):
             if task is not None:
                 task.cancel()
             self._failed(Failure.CONNECT)
-        elif phase in (ASKED, HELD):
+        elif phase in (ASKED, HELD, QUOTED):
             self._failed(Failure.NO_ANSWER)
         elif phase == PLAIN or (phase == EVENTS and self._stalls()):
             self._cut(Failure.STALLED)
@@ -198,6 +207,9 @@ class Ending(Asking):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._commenting is not None:
+            self._commenting.cancel()
+            self._commenting = None
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None

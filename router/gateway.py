@@ -8,6 +8,7 @@
     READ     its body is parsed off the loop        ASKED   the request is going out, no head yet
     WAIT     in a queue, or backing off             HELD    an event stream before its first data
     CONNECT  a connection is being made             EVENTS, PLAIN   the client has had a byte
+    QUOTED   an error answer, to be told as an event: the client has had a head, and comments
 
 Whatever happens, `_end` runs once: ticket, connection and body come back there.
 """
@@ -26,11 +27,13 @@ from router.answering import (
     HELD,
     NO_BODY,
     PLAIN,
+    QUOTED,
     UNTIL_CLOSE,
     USAGE_BYTES_MAX,
     WAIT,
 )
 from router.body import Bodies
+from router.commenting import Commenting
 from router.downstream import Client
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem, RequestError
@@ -86,9 +89,10 @@ class Gateway:
             exchange.read()
 
 
-class Exchange(Resuming, Switching):
+class Exchange(Resuming, Commenting, Switching):
     """Attempts. `asking` sends a request, `answering` passes its answer on, `resuming` has another
-    say the rest of it, `switching` turns it into a tunnel, `ending` ends it."""
+    say the rest of it, `commenting` says something before it, `switching` turns it into a tunnel,
+    `ending` ends it."""
 
     def __init__(self, gateway: Gateway, client: Client, incoming: Incoming) -> None:
         self._gateway = gateway
@@ -148,7 +152,7 @@ class Exchange(Resuming, Switching):
             self._ask(found)
 
     def _ask(self, found: Envelope) -> None:
-        head = self._head
+        head, desk = self._head, self._gateway.desk
         now = clock.monotonic()
         ask = Ask(
             self._id.decode("latin-1"),
@@ -164,10 +168,12 @@ class Exchange(Resuming, Switching):
         self._stream = found.stream
         self._model = found.model
         try:
-            ticket = self._ticket = self._gateway.desk.begin(ask, now)
+            ticket = self._ticket = desk.begin(ask, now)
         except RequestError as error:
             self._refuse(error.problem)
             return
+        if found.stream and desk.comments and ticket.comment_every_s:
+            self._comment_every(ticket.comment_every_s, self._gateway.loop)
         self._take(ticket.next(now), now)
 
     # --- attempts -------------------------------------------------------------------------------
@@ -239,6 +245,8 @@ class Exchange(Resuming, Switching):
             self._relay_plain(link, b"")
         elif phase == HELD:
             self._relay_held(link)
+        elif phase == QUOTED:
+            self._relay_quoted(link)
         elif link.error is not None:
             self._failed(Failure.MALFORMED)
         elif link.head is not None:
@@ -256,6 +264,11 @@ class Exchange(Resuming, Switching):
         elif phase == HELD:
             # An end by close alone, without a single event, cannot be told from a crash.
             self._failed(Failure.MALFORMED)
+        elif phase == QUOTED:
+            if link.complete:
+                self._relay_quoted(link)
+            else:
+                self._failed(Failure.MALFORMED)
         elif not link.complete:
             self._cut(Failure.ENDED_EARLY)
         elif phase == EVENTS:
@@ -293,12 +306,17 @@ class Exchange(Resuming, Switching):
             self._open_tunnel(link, head, now)
             return
         events = head.event_stream and not head.encoded and status < 400
-        self._framing = of_client(link.framing, http10=self._head.http10, events=events)
-        if events and self._framing is not NO_BODY:
+        framing = of_client(link.framing, http10=self._head.http10, events=events)
+        if events and framing is not NO_BODY:
+            self._framing = framing
             self._phase = HELD
             self._splitter = Splitter(self._gateway.limits.event_bytes_max)
             self._relay_held(link)
             return
+        if self._opened:
+            self._quote(link, head)
+            return
+        self._framing = framing
         if link.framing is UNTIL_CLOSE or (head.content_length or 0) <= USAGE_BYTES_MAX:
             self._kept = [] if b"json" in head.type else None
         self._phase = PLAIN

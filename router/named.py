@@ -71,6 +71,8 @@ class ModelTimeouts(_Table, frozen=True, kw_only=True):
     between_chunks_s: Positive | None = None
     #: Every other request, from its last byte to its answer's.
     total_s: Positive | None = None
+    #: `stream: true`: comments this often, until the first event. 0: none.
+    comment_every_s: Annotated[float, Meta(ge=0)] | None = None
 
 
 class BreakerOf(_Table, frozen=True, kw_only=True):

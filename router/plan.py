@@ -134,6 +134,15 @@ class Plan(Course):
     def dice(self) -> Callable[[], float]:
         return self._brain.dice
 
+    @property
+    def comment_every_s(self) -> float:
+        """How often its client hears a comment until the first event; 0: never."""
+        if not self.route.events:
+            return 0.0
+        first = self.resolution.first
+        own = None if first is None else first.timeouts.comment_every_s
+        return self._brain.config.timeouts.comment_every_s if own is None else own
+
     # --- what the relay calls -------------------------------------------------------------------
 
     def next(self, now: float) -> Step:

@@ -25,7 +25,15 @@ class Family(Enum):
 class Route:
     """`inference`: asking twice is harmless, so it may be retried after bytes were sent."""
 
-    __slots__ = ("capability", "family", "inference", "kind", "retry_after_sent", "takes_model")
+    __slots__ = (
+        "capability",
+        "events",
+        "family",
+        "inference",
+        "kind",
+        "retry_after_sent",
+        "takes_model",
+    )
 
     def __init__(
         self,
@@ -36,6 +44,7 @@ class Route:
         inference: bool = False,
         retry_after_sent: bool = False,
         takes_model: bool = False,
+        events: bool = False,
     ) -> None:
         self.kind = kind
         self.capability = capability
@@ -45,6 +54,8 @@ class Route:
         self.retry_after_sent = retry_after_sent
         #: POST: the body may name a model. GET never parses a body.
         self.takes_model = takes_model
+        #: With `stream: true` it is answered by server-sent events, for certain.
+        self.events = events
 
 
 GENERATE, EMBED, TRANSCRIBE = "generate", "embed", "transcribe"
@@ -83,6 +94,9 @@ _INFERENCE: dict[str, str | None] = {
     "/api/embeddings": None,
 }
 
+#: Others stream as well, but not always, or not so (Ollama's are lines of JSON).
+_EVENTS = frozenset({"/chat/completions", "/completions", "/responses", "/messages"})
+
 _CONTROL = ("/health", "/status", "/ready", "/stats", "/services", "/models", "/v1/models")
 _OPERATOR = ("/metrics", "/explain", "/dashboard")
 _ONE_MODEL = "/v1/models/"
@@ -118,6 +132,7 @@ def _known() -> dict[str, Route]:
             inference=True,
             retry_after_sent=True,
             takes_model=True,
+            events=path in _EVENTS,
         )
         routes["POST " + path] = routes["POST /v1" + path] = route
     return routes

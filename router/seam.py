@@ -178,6 +178,11 @@ class Ticket(Protocol):
     #: Extra whole header lines of the answer (`x-creche-fallback: 1`), usually empty.
     answer_head: bytes
 
+    @property
+    def comment_every_s(self) -> float:
+        """How often the client hears a comment until its stream begins; 0: never."""
+        ...
+
     def next(self, now: float) -> Step: ...
 
     def answered(self, status: int, retry_after_s: float | None, now: float) -> Step | None:
@@ -204,6 +209,9 @@ class Ticket(Protocol):
 
 
 class Desk(Protocol):
+    #: Tickets of streams may have a `comment_every_s`.
+    comments: bool
+
     def begin(self, ask: Ask, now: float) -> Ticket:
         """Take a request in. Raises RequestError; then nothing was taken or counted."""
         ...

@@ -55,6 +55,14 @@ def _times(file: File) -> Iterator[Problem]:
             effect="An upgraded connection ends by its age before it could be idle so long.",
             fix=f"upgrade_idle_s = {lifetime:g}  or less",
         )
+    every, patience = file.config.timeouts.comment_every_s, file.config.timeouts.first_event_s
+    if every >= patience:
+        yield file.warning(
+            _said(file, "timeouts", "comment_every_s", "first_event_s"),
+            f"comment_every_s ({every:g}) is not less than first_event_s ({patience:g})",
+            effect="An upstream is given up before its client hears the first comment.",
+            fix=f"comment_every_s = {patience / 4:g}",
+        )
     slow, given_up = file.config.health.probe_slow_s, file.config.health.probe_timeout_s
     if slow >= given_up:
         yield file.warning(

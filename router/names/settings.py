@@ -30,6 +30,9 @@ class Settings(Struct, frozen=True, kw_only=True):
                 first_event_s=mine.first_event_s or its.first_event_s,
                 between_chunks_s=mine.between_chunks_s or its.between_chunks_s,
                 total_s=mine.total_s or its.total_s,
+                comment_every_s=(
+                    its.comment_every_s if mine.comment_every_s is None else mine.comment_every_s
+                ),
             ),
             prefer_warm_ms=(
                 under.prefer_warm_ms if self.prefer_warm_ms is None else self.prefer_warm_ms

@@ -31,6 +31,8 @@ CHAT = "/v1/chat/completions"
 class Desk:
     """Sends every request to `node`, renamed to `name` where one is given."""
 
+    comments = False
+
     def __init__(self, node: Node, name: str | None) -> None:
         self.node = node
         self.name = name
@@ -47,6 +49,7 @@ class Ticket:
     wake: Callable[[], None] | None = None
     answer_model: str | None = None
     answer_head = b""
+    comment_every_s = 0.0
 
     def __init__(self, desk: Desk, envelope: Envelope) -> None:
         self.desk = desk
