@@ -38,6 +38,7 @@ class Line(Struct, omit_defaults=True):
     service: str | None = None
     attempts: int | None = None
     status: int | None = None
+    key: str | None = None
     queue_ms: int | None = None
     first_byte_ms: int | None = None
     total_ms: int | None = None
@@ -82,6 +83,7 @@ def line(plan: Plan, end: End, ts: str) -> Line:
         plan.service,
         plan.attempts,
         end.status,
+        plan.caller.name or None,
         int(plan.queued_s * 1000 + 0.5),
         int((end.first_byte - started) * 1000 + 0.5) if end.first_byte else None,
         int((end.ended - started) * 1000 + 0.5),

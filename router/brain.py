@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from router import hooks, needs, unserved
+from router import hooks, needs, toomany, unserved
+from router.caller import ANYBODY, Caller, Scope, may_not_ask_for, names_no_model
 from router.config import Config
 from router.envelope import EMPTY
 from router.errors import Problem, RequestError, invalid
@@ -101,6 +102,8 @@ class Brain(Picking):
         state = plan.state
         state.in_flight += 1
         state.requests.count += 1
+        if plan.caller is not ANYBODY:
+            self._hold_caller(plan, now)
         return plan
 
     def consider(self, ask: Ask, *, imagined: bool = False) -> Plan:
@@ -119,11 +122,19 @@ class Brain(Picking):
         key = envelope.affinity_key
         wanted = self._needs
         explains = False
+        caller = ask.caller
+        if caller is not ANYBODY:
+            _allow(caller, model, ask)
+            wanted = needs.of_caller(caller, wanted)
         if not self._read.isdisjoint(headers):
             capability = _capability(headers) or capability
             key = key or headers.get(self._session_header)
             wanted = needs.read(headers, wanted, trusts_tenant=self._trusts_tenant)
-            explains = headers.get(_EXPLAIN) == "1" and self.may_explain(ask.headers)
+            if caller is not ANYBODY:
+                wanted = needs.bounded(wanted, caller)
+            explains = headers.get(_EXPLAIN) == "1" and (
+                caller.may(Scope.ADMIN) or self.may_explain(ask.headers)
+            )
         if not key:
             key = self._fallback_key(ask, headers) if self._fallback_keys else None
         resolution = self._resolved.get(model)
@@ -133,16 +144,33 @@ class Brain(Picking):
         if state is None or not resolution.targets:
             state = self._state(model, resolution, imagined)
         plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
+        if caller is not ANYBODY:
+            plan.caller = caller
         if request is not None:
             plan.request = request
         if explains:
             plan.special = plan.explains = True
         return plan
 
+    def _hold_caller(self, plan: Plan, now: float) -> None:
+        """Take what its key's and its tenant's limits grant, or have it refused."""
+        caller = plan.caller
+        limiters = self.limiters.of_caller(caller)
+        if not limiters:
+            return
+        tokens = plan.envelope.prompt().tokens
+        for who, limiter in limiters:
+            if not limiter.allows(tokens, now):
+                plan.problem = toomany.problem(limiter.decide(tokens, now), who)
+                return
+        plan.hold_caller([g for _, one in limiters if (g := one.take(tokens, now)) is not None])
+
     def _hooked(self, ask: Ask) -> Request:
         """The request as an operator's hooks left it. Raises RequestError where one refuses it."""
         headers = ask.headers
-        tenant = headers.get("x-creche-tenant") if self._trusts_tenant else None
+        tenant = ask.caller.tenant
+        if tenant is None and self._trusts_tenant:
+            tenant = headers.get("x-creche-tenant")
         envelope = ask.envelope
         request = Request(ask.id, envelope.model, ask.path, headers, envelope.stream, tenant)
         if self._hooks.before_route is None:
@@ -289,6 +317,17 @@ class Brain(Picking):
         for state in gone:
             del self.models[state.name]
             self._no_model.absorb(state)
+
+
+def _allow(caller: Caller, model: str | None, ask: Ask) -> None:
+    """Raises RequestError where its key does not name the model that is asked for."""
+    if caller.models is None:
+        return
+    if model is None:
+        if ask.route.takes_model or ask.path.partition("?")[0].endswith("/realtime"):
+            raise RequestError(names_no_model(caller))
+    elif not caller.may_ask_for(model):
+        raise RequestError(may_not_ask_for(caller, model))
 
 
 def _capability(headers: Fields | Mapping[str, str]) -> str | None:

@@ -15,6 +15,7 @@ from router.named import (
     Privacy,
     Provider,
     Rule,
+    Tenant,
     UpstreamStrategy,
 )
 
@@ -223,7 +224,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token_file: str | None = None
     #: "none": anyone who reaches a port may use what the token would guard.
     auth: Literal["none"] | None = None
-    #: "none": anyone who reaches `listen` may use the models. Must be said off loopback.
+    #: "required": a key is wanted of whoever asks for a model (creche key create NAME). "none":
+    #: anyone who reaches `listen` may use the models. One of them must be said off loopback.
     client_keys: Literal["none", "required"] | None = None
     #: How one of a model's upstreams is chosen.
     strategy: UpstreamStrategy = "least_requests"
@@ -270,5 +272,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     patterns: tuple[Pattern, ...] = ()
     #: Virtual models by what they can do.
     capabilities: dict[str, Capability] = field(default_factory=dict)
+    #: Whose keys have something in common, by name.
+    tenants: dict[str, Tenant] = field(default_factory=dict)
     #: What goes before every other resolution.
     rules: tuple[Rule, ...] = ()

@@ -164,6 +164,7 @@ class Exchange(Resuming, Commenting, Switching):
             self._client.peer,
             self._body.size,
             self._started,
+            head.caller,
         )
         self._stream = found.stream
         self._model = found.model

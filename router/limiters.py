@@ -1,11 +1,12 @@
-"""The limits of [models] entries and of providers, each counted under its own name. Pure.
+"""The limits of [models] entries, providers, keys and tenants, each counted under its name. Pure.
 
 They outlive configurations: what was used of a limit stays used when a reload changes it, and what
 still runs is given back to whoever granted it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 
+from router.caller import Caller
 from router.config import Config
 from router.limits import Decision, Grant, Limiter
 from router.named import Limits
@@ -16,6 +17,9 @@ Held = Mapping[str, Grant]
 
 class Limiters:
     def __init__(self) -> None:
+        self._keys: dict[str, Limiter] = {}
+        self._tenants: dict[str, Limiter] = {}
+        self._tenants_limits: dict[str, Limits] = {}
         self._models: dict[str, Limiter] = {}
         self._providers: dict[str, Limiter] = {}
 
@@ -23,8 +27,31 @@ class Limiters:
         """What is limited no more is forgotten."""
         models = {name: one.limits for name, one in config.models.items()}
         self._models = _changed(self._models, models, now)
+        tenants = {name: one.limits for name, one in config.tenants.items()}
+        self._tenants = _changed(self._tenants, tenants, now)
+        self._tenants_limits = {n: one for n, one in tenants.items() if one != NO_LIMITS}
         providers = {name: one.limits for name, one in config.providers.items()}
         self._providers = _changed(self._providers, providers, now)
+
+    def of_caller(self, caller: Caller) -> Sequence[tuple[str, Limiter]]:
+        """What a caller's requests are counted by, with the words for who refuses."""
+        found = []
+        if caller.limits is not None:
+            key = self._keys.get(caller.id)
+            if key is None:
+                key = self._keys[caller.id] = Limiter(caller.limits)
+            found.append((f"key '{caller.name}'", key))
+        tenant = caller.tenant
+        if tenant is not None and tenant in self._tenants_limits:
+            shared = self._tenants.get(tenant)
+            if shared is None:
+                shared = self._tenants[tenant] = Limiter(self._tenants_limits[tenant])
+            found.append((f"tenant '{tenant}'", shared))
+        return found
+
+    def keep_keys(self, ids: Set[str]) -> None:
+        """Of keys that hold no more nothing is counted."""
+        self._keys = {id_: one for id_, one in self._keys.items() if id_ in ids}
 
     def provider(self, name: str, new: Limiter | None) -> Limiter | None:
         """The one to count by. `new`: as the provider's present configuration makes it."""

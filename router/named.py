@@ -62,6 +62,14 @@ class Limits(_Table, frozen=True, kw_only=True):
     max_concurrency: Count | None = None
 
 
+class Tenant(_Table, frozen=True, kw_only=True):
+    """What all keys of one tenant share."""
+
+    limits: Limits = Limits()
+    #: Its share where requests wait, beside other tenants' of the same priority.
+    weight: Positive = 1
+
+
 class ModelTimeouts(_Table, frozen=True, kw_only=True):
     """In the place of those in [timeouts], for this model."""
 

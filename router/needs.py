@@ -20,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from router.errors import Problem, RequestError, invalid
+from router.caller import Caller
 from router.seam import Fields
 
 if TYPE_CHECKING:
@@ -73,6 +74,28 @@ def trivial(needs: Needs) -> bool:
         and needs.min_throughput is None
         and needs.gpu != "require"
     )
+
+
+def of_caller(caller: Caller, defaults: Needs) -> Needs:
+    """Of a caller's request that says nothing: `defaults` itself where its key says nothing."""
+    before, found = caller.wanted
+    if before is defaults and isinstance(found, Needs):
+        return found
+    said = dict(caller.needs or {})
+    if caller.tenant is not None:
+        said["tenant"] = caller.tenant
+    found = bounded(replace(defaults, **said) if said else defaults, caller)
+    caller.wanted = (defaults, found)
+    return found
+
+
+def bounded(needs: Needs, caller: Caller) -> Needs:
+    """What a key says of privacy and of its tenant no header can undo."""
+    tenant = needs.tenant if caller.tenant is None else caller.tenant
+    privacy = needs.privacy if caller.privacy is None else max(needs.privacy, caller.privacy)
+    if tenant == needs.tenant and privacy == needs.privacy:
+        return needs
+    return replace(needs, tenant=tenant, privacy=privacy)
 
 
 # --- what the headers say -------------------------------------------------------------------------

@@ -11,11 +11,12 @@ for a target while another is left), of this target or of one that follows it; t
 *unreachable* does not need. A target without candidates costs no attempt.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from router import errors, toomany
 from router.breaker import State
+from router.caller import ANYBODY, Caller
 from router.choose.rotation import Rotation
 from router.course import Course
 from router.envelope import EMPTY, Envelope
@@ -62,6 +63,8 @@ class Plan(Course):
     special = False
     #: The answer says how it was chosen.
     explains = False
+    #: Who asks, where keys are wanted.
+    caller: Caller = ANYBODY
     #: As an operator's hooks saw it, where there are any.
     request: Request | None = None
     #: The upstream of the running attempt, and its breaker's permit.
@@ -83,6 +86,8 @@ class Plan(Course):
     #: running attempt's provider.
     grants: Mapping[str, Grant] = _NO_GRANTS
     grant: Grant | None = None
+    #: Of the limits of its caller, for as long as it runs.
+    caller_grants: Sequence[Grant] = ()
     #: Why candidates were refused, by name: for explanations.
     refusals: dict[str, str] | None = None
     #: Time spent waiting between attempts.
@@ -275,9 +280,9 @@ class Plan(Course):
             self._blame_upstream(end.ended)
         if self.broke_off:
             self.state.resumed(_became(end, self.resumes))
-        if self.grants:
+        if self.grants or self.caller_grants:
             used = _tokens(end)
-            for grant in self.grants.values():
+            for grant in (*self.grants.values(), *self.caller_grants):
                 grant.settle(used, end.ended)
         if self._waits:
             self._waits = False
@@ -291,8 +296,18 @@ class Plan(Course):
     def hold(self, grants: Mapping[str, Grant]) -> None:
         """What the limits on the way to its target granted, for all tries there."""
         self.grants = grants
+        self._tell_limits()
+
+    def hold_caller(self, grants: Sequence[Grant]) -> None:
+        """What the limits of its key and its tenant granted."""
+        self.caller_grants = grants
+        self._eventful = True
+        self._tell_limits()
+
+    def _tell_limits(self) -> None:
         self.special = True
-        self.lines = toomany.headers(one for grant in grants.values() for one in grant.decisions)
+        held = (*self.caller_grants, *self.grants.values())
+        self.lines = toomany.headers(one for grant in held for one in grant.decisions)
 
     # --- attempts -------------------------------------------------------------------------------
 

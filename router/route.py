@@ -29,6 +29,7 @@ class Route:
         "capability",
         "events",
         "family",
+        "for_users",
         "inference",
         "kind",
         "retry_after_sent",
@@ -44,6 +45,7 @@ class Route:
         inference: bool = False,
         retry_after_sent: bool = False,
         takes_model: bool = False,
+        for_users: bool = False,
         events: bool = False,
     ) -> None:
         self.kind = kind
@@ -56,6 +58,9 @@ class Route:
         self.takes_model = takes_model
         #: With `stream: true` it is answered by server-sent events, for certain.
         self.events = events
+        #: What a key is for that may only use models. The rest could delete or pull one, or show
+        #: others' prompts, and wants an operator's.
+        self.for_users = inference or for_users
 
 
 GENERATE, EMBED, TRANSCRIBE = "generate", "embed", "transcribe"
@@ -94,6 +99,10 @@ _INFERENCE: dict[str, str | None] = {
     "/api/embeddings": None,
 }
 
+#: What tells of models, or of the asker's own requests, without being inference.
+_FOR_USERS = frozenset({"/api/tags", "/api/show", "/api/version", "/realtime"})
+_OF_USERS = ("/responses/", "/images/", "/messages/", "/audio/")
+
 #: Others stream as well, but not always, or not so (Ollama's are lines of JSON).
 _EVENTS = frozenset({"/chat/completions", "/completions", "/responses", "/messages"})
 
@@ -105,6 +114,7 @@ _ADMIN = "/admin/"
 _CONTROL_ROUTE = Route(Kind.CONTROL)
 _OPERATOR_ROUTE = Route(Kind.OPERATOR)
 _READ = Route(Kind.RELAY, retry_after_sent=True)
+_USERS_READ = Route(Kind.RELAY, retry_after_sent=True, for_users=True)
 _WRITE = Route(Kind.RELAY)
 _POST = Route(Kind.RELAY, takes_model=True)
 
@@ -152,14 +162,23 @@ def _unlisted(method: str, path: str) -> Route:
     if method in ("GET", "HEAD"):
         if path.startswith(_ONE_MODEL) and len(path) > len(_ONE_MODEL):
             return _CONTROL_ROUTE
-        return _READ
+        return _USERS_READ if _is_for_users(path) else _READ
+    takes_model = method == "POST"
+    if not _is_for_users(path):
+        return _POST if takes_model else _WRITE
     bare = path.removeprefix("/v1")
-    if bare.startswith("/images/"):
-        return Route(Kind.RELAY, capability=IMAGE_GEN, takes_model=method == "POST")
-    family = _family(bare)
-    if family is not Family.CHAT:
-        return Route(Kind.RELAY, family=family, takes_model=method == "POST")
-    return _POST if method == "POST" else _WRITE
+    return Route(
+        Kind.RELAY,
+        capability=IMAGE_GEN if bare.startswith("/images/") else None,
+        family=_family(bare),
+        takes_model=takes_model,
+        for_users=True,
+    )
+
+
+def _is_for_users(path: str) -> bool:
+    bare = path.removeprefix("/v1")
+    return bare in _FOR_USERS or bare == "/responses" or bare.startswith(_OF_USERS)
 
 
 def is_capability(text: str) -> bool:

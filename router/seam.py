@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ssl import SSLContext
 from typing import Protocol, overload
 
+from router.caller import ANYBODY, Caller
 from router.edit import Edit
 from router.endpoint import Paths
 from router.envelope import Envelope
@@ -61,6 +62,7 @@ class Ask:
     """One request, as far as deciding may see it."""
 
     __slots__ = (
+        "caller",
         "client",
         "envelope",
         "headers",
@@ -83,8 +85,10 @@ class Ask:
         client: str,
         size: int,
         started: float,
+        caller: Caller = ANYBODY,
     ) -> None:
         self.id = id
+        self.caller = caller
         self.method = method
         #: Raw, with its query.
         self.path = path

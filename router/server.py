@@ -21,6 +21,7 @@ from router.errors import Problem, invalid
 from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
 from router.inbound import Incoming
+from router.keys.ring import KeyRing
 from router.reading import INLINE_BYTES_MAX
 from router.request_id import RequestIds
 from router.seam import Desk
@@ -56,6 +57,8 @@ class Relay:
         self.host = b"localhost"
         self.clients: set[Client] = set()
         self.draining = False
+        #: Clients' keys. None: nobody is asked for one.
+        self.ring: KeyRing | None = None
         self.now: Callable[[], float] = clock.monotonic
         self.bodies = Bodies(
             loop,
