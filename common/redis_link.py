@@ -11,8 +11,15 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as AwayFromRedis
+from redis.exceptions import TimeoutError as SlowRedis
 
 from common.redis_url import Where
+
+
+#: What a client raises when its server can't be reached, or not in time. RuntimeError is uvloop's
+#: word for writing to a connection that was closed a moment ago, which the client lets through.
+AWAY = (OSError, TimeoutError, AwayFromRedis, SlowRedis, RuntimeError)
 
 
 class Access(Struct, frozen=True, kw_only=True):

@@ -18,9 +18,7 @@ import structlog
 from msgspec import Struct
 from redis.asyncio.client import PubSub
 from redis.commands.core import AsyncScript
-from redis.exceptions import ConnectionError as AwayFromRedis
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as SlowRedis
 
 from common import clock, redis_link
 from common.errors import RefusalError
@@ -172,7 +170,7 @@ class RedisStore:
     async def wait(self, most_s: float) -> list[Heard]:
         try:
             return await self._wait(most_s)
-        except (RedisError, OSError, TimeoutError) as why:
+        except (RedisError, *redis_link.AWAY) as why:
             await self._forget_pubsub()
             _heed_cancel()
             raise AwayError(_words(why)) from why
@@ -197,7 +195,7 @@ class RedisStore:
         for client in (self._redis, *(self._sentinel.sentinels if self._sentinel else ())):
             try:
                 await client.aclose()
-            except (RedisError, OSError, TimeoutError):
+            except (RedisError, *redis_link.AWAY):
                 pass  # it is away: nothing is left to close
 
     # reading
@@ -341,7 +339,7 @@ class RedisStore:
         if pubsub is not None:
             try:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
-            except (RedisError, OSError, TimeoutError):
+            except (RedisError, *redis_link.AWAY):
                 pass  # it is away
 
     def _set_clock(self, now_ms: int) -> None:
@@ -354,7 +352,7 @@ async def _asked(answer: Awaitable[T] | Any) -> Any:
         found = await answer
         _heed_cancel()
         return found
-    except (AwayFromRedis, SlowRedis, TimeoutError, OSError) as why:
+    except redis_link.AWAY as why:
         raise AwayError(_words(why)) from why
     except RedisError as why:
         raise StoreError(_words(why)) from why

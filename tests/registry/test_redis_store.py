@@ -339,6 +339,16 @@ async def test_while_it_is_away_reads_go_on_and_the_rest_is_refused_in_time(tmp_
         processes.close()
 
 
+async def test_a_connection_that_was_closed_in_the_moment_of_writing_means_away() -> None:
+    """As uvloop says it, and the client passes on."""
+
+    async def written() -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+    with pytest.raises(AwayError, match="unable to perform"):
+        await redis_store._asked(written())
+
+
 async def test_a_registry_does_not_start_without_it_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
