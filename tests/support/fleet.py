@@ -80,8 +80,9 @@ class Fleet:
     ) -> None:
         self.processes.close()
 
-    def registry(self, *, start: bool = True, **config: Any) -> Part:
-        return self._part("registry", "registry", config, start=start)
+    def registry(self, *, name: str = "registry", start: bool = True, **config: Any) -> Part:
+        """Another `name` is another registry beside the first."""
+        return self._part(name, "registry", config, start=start)
 
     def router(self, *, name: str = "router", start: bool = True, **config: Any) -> Part:
         """Another `name` is another router beside the first."""

@@ -29,7 +29,7 @@ _KEEPS: dict[Keeps, list[str]] = {
 
 class RedisServer:
     """`url` is what `state` may say. `replica_of`: it follows that one. `authority` signs its
-    certificate, for `hosts`: TLS alone."""
+    certificate, for `hosts`: TLS alone. `port`: default, a free one."""
 
     def __init__(
         self,
@@ -42,11 +42,12 @@ class RedisServer:
         authority: Authority | None = None,
         hosts: tuple[str, ...] = ("127.0.0.1", "localhost"),
         program: str | Path | None = None,
+        port: int | None = None,
     ) -> None:
         self.processes = processes
         self.folder = folder / f"redis-{len(processes.all)}"
         self.folder.mkdir(parents=True)
-        self.port = free_port()
+        self.port = port or free_port()
         self.password = password
         self._keeps: Keeps = keeps
         self._program = program or redis_program()

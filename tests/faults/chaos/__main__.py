@@ -18,9 +18,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--every-s", type=float, default=2.0, help="a fault about so often")
     parser.add_argument("--folder", type=Path, help="for logs and state (default: a new one)")
+    parser.add_argument("--redis", action="store_true", help="two registries on one Redis")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="creche-chaos-"))
-    return 0 if by_hand(folder, given.seed, given.minutes, given.every_s) else 1
+    return 0 if by_hand(folder, given.seed, given.minutes, given.every_s, given.redis) else 1
 
 
 if __name__ == "__main__":

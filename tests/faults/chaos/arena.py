@@ -1,5 +1,6 @@
-"""The fleet that is broken: a registry behind a link, two routers, three babysitters, five engines
-of theirs, and one engine that only the routers' files name, behind a link of its own.
+"""The fleet that is broken: a registry behind a link, or two that share a Redis; two routers, three
+babysitters, five engines of theirs, and one engine that only the routers' files name, behind a link
+of its own.
 
     shared   a1 a2 b1 and the far one        spare   b2 c1
     chat     a1 b1 c1                        chain   chat, then spare
@@ -19,6 +20,7 @@ import msgspec
 from babysitter import procfs
 from babysitter.shim_life import State, read_state
 from tests.faults.chaos import engine_start
+from tests.faults.chaos.keeping import Alone, Keeping, Shared
 from tests.faults.chaos.ledger import Rules
 from tests.faults.chaos.link import Link
 from tests.support.fleet import Fleet, Part, mock
@@ -57,20 +59,20 @@ ASKED = {
     "chain": ("chat", "spare"),
 }
 ENGINE_ARGS = ("--pace-ms", "4", "--anonymous")
-DISK_BYTES = 6 << 20
 
 
 class Arena:
-    """Set up by `open`; nothing outlives `close`."""
+    """Set up by `open`; nothing outlives `close`. `shared`: two registries on one Redis."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
         self.folder = folder
+        self.keeping: Keeping = Shared(folder) if shared else Alone(folder)
         self.fleet = Fleet(folder)
         self.engines = {name: sitter for sitter, own in SITTERS.items() for name in own}
         self.ports: dict[str, int] = {}
-        self.disk: Path | None = None
         self.far: ProcessMock
-        self.link: Link
+        #: To each registry, from everyone.
+        self.links: dict[str, Link] = {}
         self.peer: Link
 
     # --- what there is ----------------------------------------------------------------------------
@@ -84,8 +86,8 @@ class Arena:
         return {name: self.fleet.parts[name] for name in SITTERS}
 
     @property
-    def registry(self) -> Part:
-        return self.fleet.parts["registry"]
+    def registries(self) -> dict[str, Part]:
+        return {name: self.fleet.parts[name] for name in self.keeping.registries}
 
     def targets(self) -> dict[str, tuple[str, ...]]:
         """By role, what may be broken here."""
@@ -93,10 +95,11 @@ class Arena:
             "engine": tuple(self.engines),
             "babysitter": tuple(SITTERS),
             "router": ROUTERS,
-            "registry": ("registry",),
-            "disk": () if self.disk is None else ("disk",),
-            "link": ("link",),
+            "registry": self.keeping.registries,
+            "disk": () if self.keeping.disk is None else ("disk",),
+            "link": tuple(self.links),
             "peer": (FAR,),
+            **self.keeping.targets(),
         }
 
     def rules(self) -> Rules:
@@ -138,23 +141,31 @@ class Arena:
     # --- begin and end ----------------------------------------------------------------------------
 
     async def open(self) -> None:
-        names = ["registry", "link", "far", "peer", *ROUTERS, *SITTERS, *self.engines]
+        registries = self.keeping.registries
+        links = {one: f"to-{one}" for one in registries}
+        names = ["far", "peer", *ROUTERS, *SITTERS, *self.engines, *registries, *links.values()]
+        names += self.keeping.port_names
         self.ports = dict(zip(names, lasting_ports(len(names)), strict=True))
-        self.link = Link(self.ports["link"], self.ports["registry"])
         self.peer = Link(self.ports["peer"], self.ports["far"])
-        await self.link.listen()
         await self.peer.listen()
-        self.disk = self._mount(self.folder / "state" / "registry")
-        start = self._engine_start()
+        for registry, link in links.items():
+            self.links[link] = Link(self.ports[link], self.ports[registry])
+            await self.links[link].listen()
         fleet = self.fleet
-        fleet.registry(start=False, listen=self._listen("registry"), lease=LEASE)
+        await self.keeping.open(self.ports, fleet.processes)
+        start = self._engine_start()
+        for registry in registries:
+            own = self.keeping.config(registry)
+            fleet.registry(
+                name=registry, start=False, listen=self._listen(registry), lease=LEASE, **own
+            )
         for sitter, engines in SITTERS.items():
             fleet.babysitter(
                 sitter,
                 [self._engine(name, models, start) for name, models in engines.items()],
                 start=False,
                 listen=self._listen(sitter),
-                registries=[self.link.url],
+                registries=self._registries(sitter),
                 defaults=DEFAULTS,
             )
         for router in ROUTERS:
@@ -169,6 +180,11 @@ class Arena:
         )
         for part in fleet.parts.values():
             part.start(ready=None)
+
+    def _registries(self, part: str) -> list[str]:
+        """Some begin with the one, some with the other."""
+        urls = [link.url for link in self.links.values()]
+        return urls[::-1] if part in ("r2", "b") else urls
 
     def _listen(self, name: str) -> str:
         return f"127.0.0.1:{self.ports[name]}"
@@ -194,7 +210,7 @@ class Arena:
             name=name,
             start=False,
             listen=self._listen(name),
-            registries=[self.link.url],
+            registries=self._registries(name),
             static_services=[far],
             timeouts=TIMEOUTS,
             retry=RETRY,
@@ -212,27 +228,18 @@ class Arena:
         path.chmod(0o755)
         return path
 
-    def _mount(self, where: Path) -> Path | None:
-        """A small disk for the registry's state; None where this user may not mount one."""
-        where.mkdir(parents=True)
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "chaos", str(where)],
-            capture_output=True,
-            check=False,
-        )
-        return where if made.returncode == 0 else None
-
     async def close(self) -> None:
-        await self.link.close()
-        await self.peer.close()
+        for link in (*self.links.values(), self.peer):
+            await link.close()
+        await self.keeping.close()
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
         try:
             self.fleet.processes.close()
         finally:
-            if self.disk is not None:
-                subprocess.run(["umount", "-l", str(self.disk)], check=True)
+            if self.keeping.disk is not None:
+                subprocess.run(["umount", "-l", str(self.keeping.disk)], check=True)
 
     # --- what was written -------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import time
@@ -16,7 +15,7 @@ import aiohttp
 
 from common import tasks
 from tests.faults.chaos.arena import FAR, LEASE, STALL_S, Arena, service
-from tests.faults.chaos.link import Mode
+from tests.faults.chaos.link import Link, Mode
 from tests.faults.chaos.plan import Fault, Kind
 from tests.faults.chaos.watcher import Watcher
 from tests.support.fleet import Part
@@ -78,22 +77,22 @@ class Driver:
             case Kind.KILL_ROUTER:
                 await self._kill_router(target, lasts_s)
             case Kind.KILL_REGISTRY | Kind.FORGET_REGISTRY:
-                await self._kill_registry(kind, lasts_s)
+                await self._kill_registry(kind, target, lasts_s)
             case Kind.STOP_ROUTER:
                 await _pause(self._arena.routers[target].process.pid, lasts_s)
             case Kind.STOP_REGISTRY:
-                await _pause(self._arena.registry.process.pid, lasts_s)
+                await _pause(self._arena.registries[target].process.pid, lasts_s)
             case Kind.FULL_DISK:
                 await self._fill_disk(lasts_s)
             case Kind.STALL_REGISTRY | Kind.CUT_REGISTRY:
-                await self._arena.link.become(_MODES[kind])
-                await asyncio.sleep(lasts_s)
-                await self._arena.link.become(Mode.PASS)
+                await self._cut_off(kind, target, lasts_s)
+            case Kind.STALL_REDIS | Kind.CUT_REDIS:
+                await _disturb(self._arena.keeping.links[target], kind, lasts_s)
+            case Kind.KILL_REDIS | Kind.FORGET_REDIS | Kind.STOP_REDIS:
+                await self._redis(kind, lasts_s)
             case Kind.STALL_PEER | Kind.DRIP_PEER | Kind.CUT_PEER:
                 async with self._unwell(FAR):
-                    await self._arena.peer.become(_MODES[kind])
-                    await asyncio.sleep(lasts_s)
-                    await self._arena.peer.become(Mode.PASS)
+                    await _disturb(self._arena.peer, kind, lasts_s)
 
     # --- engines ----------------------------------------------------------------------------------
 
@@ -198,17 +197,41 @@ class Driver:
         await _back(part)
         self._watcher.down[name].until(time.monotonic())
 
-    async def _kill_registry(self, kind: Kind, lasts_s: float) -> None:
-        part = self._arena.registry
+    async def _kill_registry(self, kind: Kind, name: str, lasts_s: float) -> None:
+        part = self._arena.registries[name]
         await asyncio.to_thread(part.kill9)
         if kind is Kind.FORGET_REGISTRY:
-            for one in (self._arena.folder / "state" / "registry").iterdir():
-                await asyncio.to_thread(_remove, one)
+            await asyncio.to_thread(self._arena.keeping.forget)
         await asyncio.sleep(lasts_s)
         await _back(part)
 
+    async def _cut_off(self, kind: Kind, link: str, lasts_s: float) -> None:
+        """Meanwhile routers keep what they know. A registry that heard nobody for a lease says so
+        as soon as it can, and is right until it hears them."""
+        engines = self._arena.engines if lasts_s > UNSEEN_AFTER_S else ()
+        await self._arena.links[link].become(_MODES[kind])
+        await asyncio.sleep(lasts_s)
+        for one in engines:
+            self._watcher.breaks(service(one))
+        await self._arena.links[link].become(Mode.PASS)
+        await asyncio.sleep(LEASE["beat_s"])
+        for one in engines:
+            self._watcher.mended(service(one))
+
+    async def _redis(self, kind: Kind, lasts_s: float) -> None:
+        redis = self._arena.keeping.redis
+        assert redis is not None, "a plan for a fleet without Redis"
+        if kind is Kind.STOP_REDIS:
+            await _pause(redis.process.pid, lasts_s)
+            return
+        await asyncio.to_thread(redis.kill9)
+        if kind is Kind.FORGET_REDIS:
+            await asyncio.to_thread(self._arena.keeping.forget)
+        await asyncio.sleep(lasts_s)
+        await asyncio.to_thread(redis.start)
+
     async def _fill_disk(self, lasts_s: float) -> None:
-        disk = self._arena.disk
+        disk = self._arena.keeping.disk
         assert disk is not None, "a plan for a fleet without a small disk"
         await asyncio.to_thread(_fill, disk / "filler")
         await asyncio.sleep(lasts_s)
@@ -221,6 +244,8 @@ _MODES = {
     Kind.STALL_PEER: Mode.STALL,
     Kind.DRIP_PEER: Mode.DRIP,
     Kind.CUT_PEER: Mode.REFUSE,
+    Kind.STALL_REDIS: Mode.STALL,
+    Kind.CUT_REDIS: Mode.REFUSE,
 }
 
 
@@ -239,6 +264,12 @@ async def _pause(pid: int, lasts_s: float) -> None:
         await asyncio.sleep(lasts_s)
     finally:
         _send(pid, signal.SIGCONT)
+
+
+async def _disturb(link: Link, kind: Kind, lasts_s: float) -> None:
+    await link.become(_MODES[kind])
+    await asyncio.sleep(lasts_s)
+    await link.become(Mode.PASS)
 
 
 async def _back(part: Part) -> None:
@@ -266,13 +297,6 @@ async def _speaks(port: int) -> bool:
 def _bound(one: socket.socket, port: int) -> bool:
     one.bind(("127.0.0.1", port))
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _fill(path: Path) -> None:

@@ -71,14 +71,13 @@ def _brief(found: dict[str, dict[str, Any]]) -> dict[str, object]:
 
 
 async def views_are_the_registrys(arena: Arena) -> tuple[Wrongs, float]:
-    """The registry changes a record; how long until every router says the same of all of them."""
+    """A registry changes a record; how long until all say the same of all records."""
     some = service("a1")
     wrong: Wrongs = []
     worst = 0.0
-    for verb in ("drain", "undrain"):
-        status, said = await asyncio.to_thread(
-            arena.registry.post, f"/services/{some}/{verb}", None
-        )
+    registries = list(arena.registries.values())
+    for verb, asked in (("drain", registries[0]), ("undrain", registries[-1])):
+        status, said = await asyncio.to_thread(asked.post, f"/services/{some}/{verb}", None)
         if status != 200:
             wrong.append(f"{verb} of {some}: {status} {said}")
             continue
@@ -96,13 +95,18 @@ async def _alike(arena: Arena) -> bool:
 
 
 async def differences(arena: Arena) -> list[str]:
-    """Where a router's view is not the registry's."""
+    """Where a router's view is not the registries', or theirs are not alike."""
+    found: list[str] = []
+    tables = [await _services(one) for one in arena.registries.values()]
+    for other in tables[1:]:
+        mine, its = _told(tables[0]), _told(other)
+        if mine != its:
+            found.append(f"one registry says {mine}, another {its}")
     records = {
         name: one
-        for name, one in (await _services(arena.registry)).items()
+        for name, one in tables[0].items()
         if one["metadata"].get("type", "openai-api") == "openai-api"
     }
-    found: list[str] = []
     for router in arena.routers.values():
         seen = {n: s for n, s in (await _services(router)).items() if s["source"] == "registry"}
         if seen.keys() != records.keys():
@@ -116,6 +120,13 @@ async def differences(arena: Arena) -> list[str]:
                 f"{router.name}: {name} {key} {a!r}, not {b!r}" for key, a, b in pairs if a != b
             ]
     return found
+
+
+def _told(records: dict[str, dict[str, Any]]) -> dict[str, list[object]]:
+    return {
+        name: [one[key] for key in (*ALIKE, "revision", "is_healthy")]
+        for name, one in records.items()
+    }
 
 
 def _models(record: dict[str, Any]) -> list[str]:
@@ -133,7 +144,7 @@ def _models(record: dict[str, Any]) -> list[str]:
 async def what_is_said(arena: Arena) -> list[str]:
     """Of each engine, by everyone who should know: its shim, its babysitter, the registry."""
     found: list[str] = []
-    records = await _services(arena.registry)
+    records = await _services(next(iter(arena.registries.values())))
     for engine, sitter in arena.engines.items():
         state = arena.state(engine)
         told = await asyncio.to_thread(arena.sitters[sitter].get, f"/engines/{engine}")
@@ -201,11 +212,13 @@ async def all_end(arena: Arena) -> Wrongs:
         if status != 0:
             wrong.append(f"{name} ended with {status}")
     wrong += [f"a stray process: {one}" for one in arena.strays()]
-    for part in [*arena.routers.values(), arena.registry]:
+    for part in [*arena.routers.values(), *arena.registries.values()]:
         status = await asyncio.to_thread(part.stop)
         if status != 0:
             wrong.append(f"{part.name} ended with {status}")
     arena.far.terminate()
+    if arena.keeping.redis is not None:
+        arena.keeping.redis.kill9()
     wrong += [f"a process is left: {pid}" for pid in arena.fleet.processes.survivors()]
     return wrong
 
@@ -239,5 +252,5 @@ def access_lines(arena: Arena) -> dict[str, list[Line]]:
 
 def lives(arena: Arena) -> int:
     """How many processes of babysitters, routers and registries there were."""
-    names = {"registry", *ROUTERS, *SITTERS}
+    names = {*arena.registries, *ROUTERS, *SITTERS}
     return sum(one.name in names for one in arena.fleet.processes.all)

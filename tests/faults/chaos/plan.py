@@ -36,6 +36,11 @@ class Kind(StrEnum):
     STALL_PEER = "stall-peer"
     DRIP_PEER = "drip-peer"
     CUT_PEER = "cut-peer"
+    KILL_REDIS = "kill-redis"
+    FORGET_REDIS = "forget-redis"
+    STOP_REDIS = "stop-redis"
+    STALL_REDIS = "stall-redis"
+    CUT_REDIS = "cut-redis"
 
 
 #: What is broken by a kind: the role of its target.
@@ -45,7 +50,7 @@ ROLES: Mapping[Kind, str] = {
     Kind.KILL_BABYSITTER: "babysitter",
     Kind.KILL_ROUTER: "router",
     Kind.KILL_REGISTRY: "registry",
-    Kind.FORGET_REGISTRY: "registry",
+    Kind.FORGET_REGISTRY: "sqlite",
     Kind.STOP_ENGINE: "engine",
     Kind.STOP_SHIM: "engine",
     Kind.STOP_BABYSITTER: "babysitter",
@@ -63,6 +68,11 @@ ROLES: Mapping[Kind, str] = {
     Kind.STALL_PEER: "peer",
     Kind.DRIP_PEER: "peer",
     Kind.CUT_PEER: "peer",
+    Kind.KILL_REDIS: "redis",
+    Kind.FORGET_REDIS: "redis",
+    Kind.STOP_REDIS: "redis",
+    Kind.STALL_REDIS: "to-redis",
+    Kind.CUT_REDIS: "to-redis",
 }
 
 #: Seconds a fault lasts. A babysitter may be away for longer than a lease, and for less.
@@ -71,6 +81,9 @@ LASTS_S: Mapping[str, tuple[float, float]] = {
     "babysitter": (0.3, 7.0),
     "router": (0.3, 2.5),
     "registry": (0.3, 5.0),
+    "sqlite": (0.3, 5.0),
+    "redis": (0.3, 6.0),
+    "to-redis": (0.5, 6.0),
     "disk": (1.0, 5.0),
     "link": (0.5, 6.0),
     "peer": (0.3, 4.0),

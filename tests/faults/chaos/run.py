@@ -67,10 +67,17 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 async def run(
-    folder: Path, *, seed: int, seconds: float, every_s: float = 2.0, clients: int = CLIENTS
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    every_s: float = 2.0,
+    clients: int = CLIENTS,
+    shared: bool = False,
 ) -> Report:
-    """`seconds` of faults under load, then what must hold. Nothing outlives it."""
-    arena = Arena(folder)
+    """`seconds` of faults under load, then what must hold. Nothing outlives it. `shared`: with two
+    registries on one Redis."""
+    arena = Arena(folder, shared=shared)
     try:
         await arena.open()
         plan = schedule(seed, seconds, arena.targets(), every_s=every_s)
@@ -154,13 +161,13 @@ def _logs(arena: Arena, wrong: Sequence[Wrong], began: float) -> list[str]:
     return found
 
 
-async def main(folder: Path, seed: int, minutes: float, every_s: float) -> bool:
+async def main(folder: Path, seed: int, minutes: float, every_s: float, shared: bool) -> bool:
     """Prints the schedule's seed first, so that a run that is cut short can be repeated."""
     print(f"seed {seed}, {minutes:g} minutes, in {folder}", flush=True)
-    report = await run(folder, seed=seed, seconds=minutes * 60, every_s=every_s)
+    report = await run(folder, seed=seed, seconds=minutes * 60, every_s=every_s, shared=shared)
     print(report, flush=True)
     return report.good
 
 
-def by_hand(folder: Path, seed: int, minutes: float, every_s: float) -> bool:
-    return asyncio.run(main(folder, seed, minutes, every_s))
+def by_hand(folder: Path, seed: int, minutes: float, every_s: float, shared: bool) -> bool:
+    return asyncio.run(main(folder, seed, minutes, every_s, shared))
