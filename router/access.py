@@ -14,17 +14,12 @@ def listens(config: Config) -> list[Address]:
 
 def settle(config: Config, config_file: str) -> str | None:
     """The token that guards what is not open to all, or None. Raises RefusalError."""
-    if config.client_keys == "required":
-        raise RefusalError(
-            'client_keys = "required" is not available yet: this version has no keys to check.\n'
-            f"  Change one line in {config_file}:\n"
-            '    client_keys = "none"        anyone who reaches the port may use it'
-        )
     public = listens(config)[0]
     if config.client_keys is None and not address.is_loopback(public.host):
         raise RefusalError(
             f"{public} is reachable by others and client_keys is not set.\n"
             f"  Add one line to {config_file}:\n"
+            '    client_keys = "required"    then: creche key create ana\n'
             '    client_keys = "none"        anyone who reaches the port may use it'
         )
     return auth.settle(

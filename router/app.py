@@ -19,14 +19,22 @@ from aiohttp import ClientSession, web
 
 from common import clock, http, listen, logs, paths, tasks
 from common.daemon import Daemon
+from common.errors import RefusalError
 from common.http import Server
 from common.wire.registry import Service
 from router import access, control, judging, loaded, metrics, snapshot, versions
 from router.accesslog import AccessLog, Pipe
+from router.audit import Audit
 from router.brain import Brain
 from router.config import Config
+from router.door import Door
 from router.fleet import Changes, Fleet
 from router.following import Following
+from router.keys.api import KeysApi
+from router.keys.keeper import Keeper
+from router.keys.ring import KeyRing
+from router.keys.sqlite_file import SqliteKeys
+from router.keys.store import StoreError
 from router.loaded import Loaded
 from router.plan import Plan
 from router.probe import Prober
@@ -36,6 +44,7 @@ from router.server import Relay, serve_relay
 from router.versions import Versions
 
 SNAPSHOT_NAME = "snapshot.json"
+KEYS_NAME = "keys.db"
 #: How long a start waits for a registry that neither answers nor refuses, before it serves from its
 #: snapshot: one that is there answers in milliseconds, and an old view knows engines long gone.
 FIRST_SYNC_S = 1.0
@@ -102,7 +111,9 @@ class Router:
         self.following = Following(
             self.fleet, self._apply, reported=self.brain.reported, dice=random.random
         )
-        self._door = control.Door(start.token, plain=config.error_shape == "plain")
+        self._door = Door(start.token, plain=config.error_shape == "plain")
+        self._keys = Keeper(SqliteKeys(folder / KEYS_NAME), self._take_ring)
+        self._audit = Audit(folder)
         self.brain.may_explain = self._door.lets_in
         #: Names that the file itself has.
         self._named: frozenset[str] = frozenset()
@@ -116,6 +127,8 @@ class Router:
         """Everything but the ports."""
         config = self._loaded.config
         await self.reloader.started()
+        if config.client_keys == "required":
+            await self._follow_keys()
         self._take_services({})
         if config.registries:
             self._take_snapshot()
@@ -135,7 +148,9 @@ class Router:
         self._servers.append(handed_over)
         if operator:
             self._servers.append(await http.serve(self._application(operator=True), operator))
-        self._relay = await serve_relay(public, self.brain, self._loaded.config, handed_over)
+        self._relay = await serve_relay(
+            public, self.brain, self._loaded.config, handed_over, ring=self._door.ring
+        )
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Take no more; let what runs end, for `drain_s` or until `hurry`."""
@@ -149,6 +164,7 @@ class Router:
             await server.close(timeout_s=1.0)
         await tasks.cancel(*self._background)
         await self.following.close()
+        await self._keys.close()
         await self.keeper.close()
         if self._probes is not None:
             await self._probes.close()
@@ -180,6 +196,24 @@ class Router:
 
     def _log_requests(self) -> None:
         self.brain.log = self.log.append if self._loaded.config.access_log else _no_log
+
+    # --- clients' keys ---------------------------------------------------------------------------
+
+    async def _follow_keys(self) -> None:
+        """Raises RefusalError: without them nobody could be let in."""
+        try:
+            await self._keys.open()
+        except StoreError as why:
+            raise RefusalError(f"{why}.\n  The clients' keys are there (client_keys).") from why
+        self._spawn(self._keys.run(), "router.keys")
+
+    def _take_ring(self, ring: KeyRing) -> None:
+        if self._loaded.config.client_keys != "required":
+            return
+        self._door.ring = ring
+        self.brain.limiters.keep_keys(ring.ids)
+        if self._relay is not None:
+            self._relay.ring = ring
 
     # --- the table --------------------------------------------------------------------------------
 
@@ -234,6 +268,10 @@ class Router:
                 epoch=lambda: self.fleet.epoch,
                 ready=lambda: self.ready,
                 reloader=self.reloader,
+                keys=KeysApi(
+                    self._keys, required=self._loaded.config.client_keys == "required"
+                ),
+                audit=self._audit,
             ),
             self._door,
             operator=operator,

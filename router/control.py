@@ -3,12 +3,13 @@
 The relay hands a control request's connection over for good, so every answer closes it; a path
 that should have been relayed is a client's second request on such a connection: 421.
 
-    open to all      /health /status /ready /models /v1/models /v1/models/{id}
-    with the token   /stats /services, and the operator's: /metrics /admin/config
-                     POST /admin/reload /admin/rollback
+    /health /status /ready   /models /v1/models /v1/models/{id}   /stats /services
+    and the operator's: /metrics /explain /admin/…
+
+Who may use which is `door`'s. An order is written down (`audit`) before its answer goes out.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -16,30 +17,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from common import auth, clock, http
+from common import clock, http
 from common.http import HttpError, json_response
 from router import errors, metrics, views, whatif
+from router.audit import Audit
 from router.brain import Brain
-from router.errors import Problem, RequestError
+from router.caller import Caller
+from router.door import Door
+from router.errors import RequestError
 from router.explain import explain
+from router.keys.api import DID, KeysApi
 from router.reload import Refused, Reloader
 from router.route import Kind, resolve
-from router.seam import Fields
 from router.watch import Link
-
-
-class Door:
-    """Who may come in, and how refusals look. A reload changes it."""
-
-    def __init__(self, token: str | None, *, plain: bool = False) -> None:
-        self.token = token
-        #: `error_shape = "plain"`.
-        self.plain = plain
-
-    def lets_in(self, headers: Fields | Mapping[str, str]) -> bool:
-        """Whether who sent these, in lower case, has the token where one is wanted."""
-        token = self.token
-        return token is None or auth.is_bearer(headers.get("authorization"), token)
 
 
 class Rollback(Struct, frozen=True):
@@ -48,8 +38,8 @@ class Rollback(Struct, frozen=True):
     version: int | None = None
 
 
-OPEN = frozenset({"/health", "/status", "/ready", "/models", "/v1/models"})
-_ONE_MODEL = "/v1/models/"
+#: Who sent a control request.
+WHO = web.RequestKey("who", Caller)
 
 
 class Control:
@@ -64,6 +54,8 @@ class Control:
         epoch: Callable[[], str | None],
         ready: Callable[[], bool],
         reloader: Reloader,
+        keys: KeysApi,
+        audit: Audit,
     ) -> None:
         self._brain = brain
         self._metrics = found
@@ -71,6 +63,8 @@ class Control:
         self._epoch = epoch
         self._ready = ready
         self._reloader = reloader
+        self.keys = keys
+        self.audit = audit
         self._started = clock.monotonic()
 
     async def health(self, _: web.Request) -> web.Response:
@@ -103,14 +97,17 @@ class Control:
         now = clock.monotonic()
         return json_response(views.services(self._brain, self._link().url, wanted, now=now))
 
-    async def models(self, _: web.Request) -> web.Response:
+    async def models(self, request: web.Request) -> web.Response:
         found = views.model_list(self._brain, clock.monotonic())
+        who = request[WHO]
+        if who.models is not None:
+            found = [one for one in found if who.may_ask_for(one["id"])]
         return json_response({"object": "list", "data": found})
 
     async def model(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
         found = views.model(self._brain, name, clock.monotonic())
-        if found is None:
+        if found is None or not request[WHO].may_ask_for(name):
             text = f"The model '{name}' does not exist or is not served now"
             raise HttpError(404, text, "model_not_found")
         return json_response(found)
@@ -137,6 +134,13 @@ class Control:
         wanted = await http.read_json(request, Rollback, empty=b"{}")
         return _changed(await self._reloader.rollback(wanted.version))
 
+    async def orders(self, request: web.Request) -> web.Response:
+        try:
+            count = int(request.query.get("last", "100"))
+        except ValueError:
+            raise HttpError(400, "last: a number is wanted") from None
+        return json_response({"entries": await self.audit.last(max(count, 0))})
+
     async def metrics(self, _: web.Request) -> web.Response:
         body = metrics.exposition(self._metrics)
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -150,7 +154,9 @@ def _changed(found: Struct | Refused) -> web.Response:
 
 def application(control: Control, door: Door, *, operator: bool) -> web.Application:
     """`operator`: with /metrics and /admin/; without, they are 404 here."""
-    app = web.Application(middlewares=[http.errors(_shape(door)), _guard(door)])
+    app = web.Application(
+        middlewares=[_guard(door), _noted(control.audit), http.errors(_shape(door))]
+    )
     paths: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
         "/health": control.health,
         "/status": control.health,
@@ -168,6 +174,8 @@ def application(control: Control, door: Door, *, operator: bool) -> web.Applicat
         app.router.add_post("/explain", control.explain)
         app.router.add_post("/admin/reload", control.reload)
         app.router.add_post("/admin/rollback", control.rollback)
+        paths["/admin/audit"] = control.orders
+        control.keys.add_to(app)
     for path, handler in paths.items():
         app.router.add_get(path, handler)
     app.router.add_route("*", "/{rest:.*}", _elsewhere)
@@ -194,24 +202,34 @@ async def _close_after(request: web.Request, response: web.StreamResponse) -> No
 def _guard(door: Door) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        path, token = request.path, door.token
-        if (
-            token is None
-            or path in OPEN
-            or path.startswith(_ONE_MODEL)
-            or auth.is_bearer(request.headers.get("Authorization"), token)
-        ):
-            return await handler(request)
-        text = "a valid token is wanted: Authorization: Bearer <token>"
-        problem = Problem(401, text, code="unauthorized", type="invalid_request_error")
-        return web.Response(
-            status=401,
-            body=errors.body(problem, plain=door.plain),
-            headers=errors.headers(problem),
-            content_type="application/json",
-        )
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            request[WHO] = door.admit(request.method, request.path, headers)
+        except RequestError as error:
+            problem = error.problem
+            return web.Response(
+                status=problem.status,
+                body=errors.body(problem, plain=door.plain),
+                headers=errors.headers(problem),
+                content_type="application/json",
+            )
+        return await handler(request)
 
     return check
+
+
+def _noted(audit: Audit) -> Middleware:
+    """Of orders, whether they were done or refused for what they said."""
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        if request.method not in ("GET", "HEAD") and request.path.startswith("/admin/"):
+            who, peer, did = request[WHO].name, request.remote or "", request.get(DID, {})
+            await audit.note(who, peer, request.method, request.path, answer.status, did)
+        return answer
+
+    return note
 
 
 def _shape(door: Door) -> http.ErrorShape:

@@ -15,6 +15,7 @@ AT_START = (
     "listen",
     "control_listen",
     "state_dir",
+    "client_keys",
     "limits.body_memory_bytes",
     "limits.upstream_connections_kept",
     "timeouts.upstream_idle_s",

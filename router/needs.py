@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from router.errors import Problem, RequestError, invalid
 from router.caller import Caller
+from router.errors import Problem, RequestError, invalid
 from router.seam import Fields
 
 if TYPE_CHECKING:

@@ -216,14 +216,21 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 async def serve_relay(
-    sockets: list[socket.socket], desk: Desk, config: Config, control: http.Server | None
+    sockets: list[socket.socket],
+    desk: Desk,
+    config: Config,
+    control: http.Server | None,
+    *,
+    ring: KeyRing | None = None,
 ) -> Relay:
-    """A relay that serves on `sockets`. `control` takes the control requests."""
+    """A relay that serves on `sockets`. `control` takes the control requests, `ring` has the
+    clients' keys."""
     relay = Relay(
         config,
         desk,
         control=None if control is None else control.protocol,
         chance=random.random(),
     )
+    relay.ring = ring
     await relay.listen(sockets)
     return relay

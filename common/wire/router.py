@@ -186,3 +186,56 @@ class ReloadRefusal(Struct, frozen=True, kw_only=True):
     problems: list[dict[str, Any]]
     #: All of them as text.
     report: str
+
+
+class KeyView(Struct, frozen=True, kw_only=True):
+    """A client's key as it is shown: never its text, nor the digest of it."""
+
+    id: str
+    name: str
+    scope: str
+    created: str
+    tenant: str | None = None
+    #: Empty: all.
+    models: tuple[str, ...] = ()
+    privacy: str | None = None
+    needs: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    weight: float = 1.0
+    expires: str | None = None
+    revoked: str | None = None
+    #: active, expired or revoked.
+    state: str = "active"
+
+
+class KeyList(Struct, frozen=True, kw_only=True):
+    keys: list[KeyView]
+    #: Whether this router asks clients for a key.
+    required: bool
+
+
+class KeyMade(Struct, frozen=True, kw_only=True):
+    """`text` is shown this once."""
+
+    key: KeyView
+    text: str
+
+
+class KeyRevoked(Struct, frozen=True, kw_only=True):
+    key: KeyView
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """An order that this router was given. `who` is a key's name, or how else they came in."""
+
+    ts: str
+    who: str
+    peer: str
+    method: str
+    path: str
+    status: int
+    what: dict[str, Any] = field(default_factory=dict)
+
+
+class AuditList(Struct, frozen=True, kw_only=True):
+    entries: list[AuditEntry]

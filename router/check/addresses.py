@@ -91,20 +91,13 @@ def _clash(file: File) -> Iterator[Problem]:
 def _reach(file: File) -> Iterator[Problem]:
     """What the start refuses off loopback (router.access), said before it."""
     config = file.config
-    if config.client_keys == "required":
-        yield file.error(
-            ("client_keys",),
-            'client_keys = "required" is not available yet',
-            effect="This version has no keys to check, so it would not start.",
-            fix='client_keys = "none"   anyone who reaches the port may use it',
-        )
     public = parsed(config.listen)
     if public is not None and config.client_keys is None and not address.is_loopback(public.host):
         yield file.error(
             ("listen",),
             f"{public} is reachable by others and client_keys is not set",
             effect="The router refuses to guess who may use the models.",
-            fix='add  client_keys = "none"   anyone who reaches the port may use it',
+            fix='add  client_keys = "required"   then: creche key create ana',
         )
     if config.token_file is not None and config.auth is not None:
         yield file.warning(

@@ -28,13 +28,18 @@ class Keeper:
         self._store = store
         self._on_ring = on_ring
         self._mark: object = None
+        self._opened = False
+        self._opening = asyncio.Lock()
         #: What keeps it from following the store; empty: nothing.
         self.why = ""
 
     async def open(self) -> None:
-        """Raises RefusalError, StoreError."""
-        await self._store.open()
-        await self._look()
+        """Raises RefusalError, StoreError. Where no keys are wanted the first order opens it."""
+        async with self._opening:
+            if not self._opened:
+                await self._store.open()
+                self._opened = True
+                await self._look()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -53,11 +58,13 @@ class Keeper:
                 self.why = ""
 
     async def keys(self) -> list[Key]:
-        """All, revoked ones too. Raises StoreError."""
+        """All, revoked ones too. Raises RefusalError, StoreError, as all orders do."""
+        await self.open()
         return await self._store.load()
 
     async def create(self, order: Order) -> tuple[Key, str]:
-        """A new key, and its text, which nobody can read again. Raises TakenError, StoreError."""
+        """A new key, and its text, which nobody can read again. Raises TakenError."""
+        await self.open()
         now = clock.wall()
         id_bytes, secret = secrets.token_bytes(ID_BYTES), secrets.token_bytes(SECRET_BYTES)
         text = text_of(id_bytes, secret)
@@ -67,14 +74,16 @@ class Keeper:
         return key, text
 
     async def revoke(self, which: str) -> Key | None:
-        """By name or id. None: no such key holds. Raises StoreError."""
+        """By name or id. None: no such key holds."""
+        await self.open()
         key = await self._store.revoke(which, clock.wall())
         if key is not None:
             await self._look()
         return key
 
     async def close(self) -> None:
-        await self._store.close()
+        if self._opened:
+            await self._store.close()
 
     async def _look(self) -> None:
         # The mark first: what changes between the two is seen once more.

@@ -1,6 +1,6 @@
 """All keys that hold now: a text to its Caller. Pure: time is given. Replaced, never edited."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from math import inf
 
 from msgspec import structs
@@ -23,8 +23,9 @@ class KeyRing:
         self._digests: dict[str, str] = {key.id: key.digest for key in held}
         self._callers: dict[str, Caller] = {key.id: caller_of(key) for key in held}
 
-    def __len__(self) -> int:
-        return len(self._callers)
+    @property
+    def ids(self) -> Set[str]:
+        return self._callers.keys()
 
     def find(self, text: str, wall: float) -> Caller | Problem:
         """Whose key `text` is. `wall`: unix seconds now."""

@@ -59,7 +59,7 @@ class SqliteKeys:
         return await self._run(lambda: self._revoke(which, at))
 
     async def close(self) -> None:
-        await self._run(lambda: self._db.close())
+        await self._run(self._db.close)
         self._thread.shutdown(wait=False)
 
     async def _run(self, act: Callable[[], T]) -> T:
@@ -92,9 +92,12 @@ class SqliteKeys:
             if isinstance(why, sqlite3.OperationalError):
                 raise
             raise self._refusal(str(why)) from why
-        except (StoreError, RefusalError) as why:
+        except StoreError as why:
             db.close()
-            raise self._refusal(str(why)) if isinstance(why, StoreError) else why
+            raise self._refusal(str(why)) from why
+        except RefusalError:
+            db.close()
+            raise
 
     def _check(self, db: sqlite3.Connection) -> None:
         mark = db.execute("PRAGMA application_id").fetchone()[0]
@@ -131,7 +134,7 @@ class SqliteKeys:
 
     def _put(self, verb: str, key: Key) -> None:
         self._db.execute(
-            f"{verb} INTO keys (id, name, live, body) VALUES (?, ?, ?, ?)",  # noqa: S608
+            f"{verb} INTO keys (id, name, live, body) VALUES (?, ?, ?, ?)",
             (key.id, key.name, key.revoked is None, msgspec.json.encode(key)),
         )
 

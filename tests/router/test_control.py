@@ -8,7 +8,12 @@ from yarl import URL
 from common.wire.registry import Health
 from common.wire.router import RouterHealth, RouterServices, RouterStats
 from router import control, loaded, metrics
+from router.audit import Audit
 from router.brain import Brain
+from router.door import Door
+from router.keys.api import KeysApi
+from router.keys.keeper import Keeper
+from router.keys.sqlite_file import SqliteKeys
 from router.outcome import Outcome
 from router.reload import Reloader
 from router.versions import Versions
@@ -34,8 +39,10 @@ def application(
         epoch=lambda: "e",
         ready=lambda: ready,
         reloader=reloader,
+        keys=KeysApi(Keeper(SqliteKeys(Path("/none/keys.db")), lambda _: None), required=False),
+        audit=Audit(Path("/none")),
     )
-    app = control.application(made, control.Door(token, plain=plain), operator=operator)
+    app = control.application(made, Door(token, plain=plain), operator=operator)
     return TestClient(TestServer(app))
 
 
