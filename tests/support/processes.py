@@ -136,6 +136,8 @@ class Processes:
         self.folder = folder
         self.marker = uuid.uuid4().hex
         self.all: list[Process] = []
+        #: What every process started from now on has in its environment besides.
+        self.env: dict[str, str] = {}
 
     def start(
         self,
@@ -183,6 +185,7 @@ class Processes:
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
             "XDG_STATE_HOME": str(self.folder / "state"),
+            **self.env,
             **(more or {}),
             MARKER: self.marker,
         }

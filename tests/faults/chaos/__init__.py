@@ -8,7 +8,5 @@
 
     run      all of it together: `python -m tests.faults.chaos --seed 7 --minutes 10`
 
-Left out: a jumping clock. Libfaketime reaches neither uvloop's clock nor the kernel's timers, so
-what it shows is itself; that wall time decides nothing is held by a lint rule and by the pure
-tests, in which time is an argument.
+Left out: a jumping clock, which has tests of its own (`tests/faults/test_clock_jumps.py`).
 """
