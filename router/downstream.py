@@ -112,7 +112,7 @@ class Client(Inbound):
         if self.tunnel is not None or (self.current is None and not self._queue):
             return False
         if self.state.half_close == "answer":
-            self.closing = not self._queue
+            self.closing = not (self._queue or self._pending)
             return True
         # Not left to `close`, which would first wait until what was written has been taken.
         self.transport.abort()

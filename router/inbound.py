@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 NEVER = float("inf")
 
 
+_EMPTY_LINE = b"\r\n\r\n"
+
+
+def _end_over(tail: bytes, data: bytes) -> int:
+    """Where in `data` an empty line ends that began in `tail`; -1 for none."""
+    found = (tail + data[:3]).find(_EMPTY_LINE)
+    return -1 if found < 0 else found + 4 - len(tail)
+
+
 class _StopError(Exception):
     """Ends parsing from within a callback; the reason stands in `refusal`."""
 
@@ -84,12 +93,13 @@ class Inbound(asyncio.Protocol):
         self._headers: Headers = []
         self._target = b""
         self._head_bytes = 0
-        #: A head has begun and is not complete; what earlier reads held of it; this read, and how
-        #: far its request lines were found.
-        self._beginning = False
+        #: What earlier reads held of a head that is not complete yet; and what is read now.
         self._begun = bytearray()
         self._read = b""
-        self._found = 0
+        #: Body bytes under a length that the parser is still to see.
+        self._body_left = 0
+        #: The last bytes of a read in which no request ended: an end may begin there.
+        self._tail = b""
         self._queue: deque[Incoming] = deque()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -101,11 +111,9 @@ class Inbound(asyncio.Protocol):
         self._known: tuple[Known, Incoming] | None = None
         #: The parser stands between two requests.
         self._between = True
-        #: Requests whose head was complete in this read, and the last of them.
-        self._heads = 0
+        #: The last request whose head the parser has taken.
         self._last: Incoming | None = None
-        #: Body bytes still to come: for the parser, and after a head that needed none.
-        self._outstanding = 0
+        #: Body bytes still to come after a head that needed no parser.
         self._left = 0
         self.incoming: Incoming | None = None
         self._continue = False
@@ -119,33 +127,9 @@ class Inbound(asyncio.Protocol):
         if self._left:
             self._counted(data)
             return
-        if self._between:
-            if self._known is not None and self._again(*self._known, data):
-                return
-            self._heads = 0
-            self._outstanding = 0
+        if self._between and self._known is not None and self._again(*self._known, data):
+            return
         self._parse(data)
-        if self._between:
-            self._between = False
-            if self._heads == 1:
-                self._remember(data)
-        elif self._outstanding > 0 and self._refusal is None:
-            self._outstanding -= len(data)
-            self._between = self._outstanding == 0
-
-    def _remember(self, data: bytes) -> None:
-        """One request began with this read: know where it ends, and its head if it comes again."""
-        last = self._last
-        if last is None or last.head.chunked or last.head.upgrades or self._refusal is not None:
-            return
-        end = data.find(b"\r\n\r\n") + 4
-        outstanding = end + (last.length or 0) - len(data)
-        if outstanding < 0 or data[0] <= 32:
-            return
-        self._outstanding = outstanding
-        self._between = outstanding == 0
-        if not (last.head.expects or last.head.wants_close):
-            self._known = Known(data[:end]), last
 
     def _again(self, known: Known, like: Incoming, data: bytes) -> bool:
         """Whether the last head came again. The parser stays where it is: between two requests."""
@@ -203,28 +187,34 @@ class Inbound(asyncio.Protocol):
             self._pending_bytes += len(rest)
 
     def _parse(self, data: bytes) -> None:
-        self._read = data
-        self._found = 0
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgraded:
-            self._after_upgrade(data[upgraded.args[0] :])
-        except httptools.HttpParserCallbackError:
-            if self._refusal is None:
-                raise
-        except httptools.HttpParserError as error:
-            self._refuse(invalid(f"malformed request: {error}"))
-        if self._parts and self.incoming is not None:
-            with contextlib.suppress(_StopError):
-                self._take_body(self.incoming, self._parts)
-        if self._beginning:
-            self._begun += self._read[self._found :]
-        self._read = b""
-        if self._queue or self._refusal is not None:
-            return
+        """Up to the end of the first request in it, so that where each begins is known: what
+        follows waits. A request without a length ends where an empty line does."""
+        at, count = 0, len(data)
+        fresh = self._between
+        self._last = None
+        end = _end_over(self._tail, data) if self._tail else -1
+        while at < count:
+            if self._body_left:
+                end = min(at + self._body_left, count)
+                self._body_left -= end - at
+            elif end <= at:
+                found = data.find(_EMPTY_LINE, at)
+                end = count if found < 0 else found + 4
+            self._take(data if end - at == count else data[at:end])
+            if fresh:
+                fresh = False
+                self._remember(data[:end])
+            at = end
+            if self._queue or self._refusal is not None:
+                self._tail = b""
+                if at < count and self._refusal is None:
+                    self._pending.insert(0, data[at:])
+                    self._pending_bytes += count - at
+                return
+        self._tail = (self._tail + data[-3:])[-3:]
         if self.incoming is not None:
             self.deadline = self.state.now() + self.state.timeouts.body_idle_s
-            self._framed += len(data)
+            self._framed += count
             most = (
                 2 * self.state.limits.head_bytes_max + _FRAMING_PER_BYTE * self.incoming.body.size
             )
@@ -233,11 +223,40 @@ class Inbound(asyncio.Protocol):
             return
         if not self._head_bytes:
             self.deadline = self.state.now() + self.state.timeouts.head_s
-        self._head_bytes += len(data)
+        self._head_bytes += count
         if self._head_bytes > self.state.limits.head_bytes_max:
             self._refuse(_HEAD_TOO_LONG)
 
-    def _after_upgrade(self, rest: bytes) -> None:
+    def _take(self, data: bytes) -> None:
+        """The parser's next bytes."""
+        self._between = False
+        self._read = data
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._after_upgrade()
+        except httptools.HttpParserCallbackError:
+            if self._refusal is None:
+                raise
+        except httptools.HttpParserError as error:
+            self._refuse(invalid(f"malformed request: {error}"))
+        self._read = b""
+        if self.incoming is not None:
+            if self._parts:
+                with contextlib.suppress(_StopError):
+                    self._take_body(self.incoming, self._parts)
+        elif not self._between:
+            self._begun += data
+
+    def _remember(self, data: bytes) -> None:
+        """A request began with this read, up to an empty line: its head may come again."""
+        last = self._last
+        if last is None or last.head.chunked or last.head.upgrades or self._refusal is not None:
+            return
+        if data[0] > 32 and not (last.head.expects or last.head.wants_close):
+            self._known = Known(data), last
+
+    def _after_upgrade(self) -> None:
         """The parser stops after a head with an Upgrade. A websocket waits for its 101; any other
         upgrade is dropped: its body, if it has one, is still to come, and HTTP goes on."""
         parser = self._parser = httptools.HttpRequestParser(self)
@@ -250,15 +269,7 @@ class Inbound(asyncio.Protocol):
                 if head.chunked
                 else b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (incoming.length or 0)
             )
-            self._skipping = self._beginning = False
-            if rest:
-                self._parse(rest)
-        elif rest:
-            self._pending.insert(0, rest)
-            self._pending_bytes += len(rest)
-
-    def on_message_begin(self) -> None:
-        self._beginning = True
+            self._skipping = False
 
     def on_url(self, fragment: bytes) -> None:
         if self._skipping:
@@ -301,8 +312,8 @@ class Inbound(asyncio.Protocol):
             length,
             headers,
         )
-        self._heads += 1
-        self._head_bytes = 0
+        self._head_bytes = self._framed = 0
+        self._body_left = length or 0
         if state.ring is not None:
             self._admit(self.incoming)
         head.upgrades = parser.should_upgrade()
@@ -312,17 +323,14 @@ class Inbound(asyncio.Protocol):
             self._continue = True
 
     def _check_line(self, line: bytes) -> None:
-        """The parser tells parts of a request line alone. It must stand here as they are put
-        together again."""
-        self._beginning = False
+        """The parser tells parts of a request line alone. The request must begin with them as they
+        are put together again; empty lines before it are skipped, as everywhere."""
+        raw = self._read
         if self._begun:
-            self._begun += self._read
-            self._read = bytes(self._begun)
+            raw = bytes(self._begun) + raw
             self._begun.clear()
-        at = self._read.find(line, self._found)
-        if at < 0:
+        if not raw.startswith(line) and not raw.lstrip(b"\r\n").startswith(line):
             self._stop(_BAD_LINE)
-        self._found = at + len(line)
 
     def _admit(self, incoming: Incoming) -> None:
         """Who has no key sends no body either."""
@@ -368,6 +376,7 @@ class Inbound(asyncio.Protocol):
             incoming.stopped = True
             return
         self.incoming = None
+        self._between = True
         self._continue = False
         self.deadline = NEVER
         self._head_bytes = 0

@@ -13,6 +13,7 @@ from router.outcome import Outcome
 from router.server import Relay
 from tests.router.raw_requests import ROWS
 from tests.router.relay_kit import CHAT, OK, Talk, always, config, serving, splits
+from tests.router.wire import Wire
 from tests.support.until import until
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
@@ -197,41 +198,6 @@ async def test_two_models_in_one_body(size: int) -> None:
 
 
 # --- any split of the same bytes ------------------------------------------------------------------
-
-
-class Wire:
-    """A transport that only remembers."""
-
-    def __init__(self) -> None:
-        self.out = b""
-        self.closed = False
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("127.0.0.1", 1) if name == "peername" else default
-
-    def write(self, data: bytes) -> None:
-        self.out += data
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
 
 
 ONE = (
