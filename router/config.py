@@ -151,6 +151,8 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     upgrade_lifetime_s: Positive = 86_400
     #: On SIGTERM, how long running requests may take to end.
     drain_s: Positive = 30
+    #: Where a successor has taken over (SIGUSR2), how long running requests may take to end.
+    replaced_drain_s: Positive = 600
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,6 +177,19 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pipelined_bytes_max: Bytes = 65_536
     #: Kept connections to one upstream.
     upstream_connections_kept: Annotated[int, Meta(ge=0)] = 256
+
+
+class Usage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests, tokens and cost of each key and model, for `creche usage`."""
+
+    #: Count them, in `state_dir`.
+    enabled: bool = True
+    #: Written so often: a router that is killed loses what it counted since.
+    write_s: Annotated[float, Meta(gt=0, le=3_600)] = 5
+    #: So long it is known by the hour, then by the day (UTC).
+    hourly_days: Annotated[int, Meta(ge=1, le=3_660)] = 14
+    #: So long it is known at all.
+    keep_days: Annotated[int, Meta(ge=1, le=36_600)] = 400
 
 
 class Affinity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -239,6 +254,22 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     static_services: tuple[StaticService, ...] = ()
     #: Where the snapshot is kept. Default: $STATE_DIRECTORY, else ~/.local/state/creche/router.
     state_dir: str | None = None
+    #: What several routers share is kept here: "redis://[USER@]HOST:PORT/DB", "rediss://…" or
+    #: "redis+sentinel://H1,H2/MASTER/DB". None: each router keeps its own.
+    redis: str | None = None
+    #: File with Redis' password. Default: $CRECHE_REDIS_PASSWORD, else none.
+    redis_password_file: str | None = None
+    #: File with the sentinels' own password, where they have one.
+    redis_sentinel_password_file: str | None = None
+    #: Certificate authority of rediss://. Default: the system's.
+    redis_ca_file: str | None = None
+    #: What the names of all keys in Redis begin with. Routers with another share nothing.
+    redis_prefix: Annotated[str, Meta(min_length=1, max_length=64)] = "creche:"
+    #: A request waits so long for Redis; then Redis counts as away.
+    redis_timeout_ms: Annotated[int, Meta(ge=5, le=4_000)] = 200
+    #: While Redis is away, limits are held by each router alone ("local"), by nobody ("open"), or
+    #: what has a limit is answered with 503 ("refuse"). docs/routing.md#limits
+    limits_without_redis: Literal["local", "open", "refuse"] = "local"
     #: A FIN from a client: "close" frees its upstream, "answer" still answers.
     half_close: Literal["close", "answer"] = "close"
     #: One line per request.
@@ -264,6 +295,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     score: Score = Score()
     prefix: Prefix = Prefix()
     reload: Reload = Reload()
+    usage: Usage = Usage()
     #: Endpoints that no registry knows, by name.
     providers: dict[str, Provider] = field(default_factory=dict)
     #: Names that clients ask for, and what serves them.

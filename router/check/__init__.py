@@ -24,6 +24,7 @@ from router.check import (
     references,
     rules,
     secrets,
+    shared,
     sources,
     strategies,
     virtual,
@@ -40,6 +41,7 @@ __all__ = ["Kind", "Listing", "every_mention", "live", "problems", "rule_owner",
 
 THEMES: tuple[Callable[[File], Iterator[Problem]], ...] = (
     addresses.find,
+    shared.find,
     sources.find,
     providers.find,
     secrets.find,

@@ -16,6 +16,8 @@ def find(file: File) -> Iterator[Problem]:
         yield from _ceilings(file, ("providers", name), provider.limits)
     for name, model in file.config.models.items():
         yield from _ceilings(file, ("models", name), model.limits)
+    for name, tenant in file.config.tenants.items():
+        yield from _ceilings(file, ("tenants", name), tenant.limits)
 
 
 def _ceilings(file: File, path: Path, limits: Limits) -> Iterator[Problem]:

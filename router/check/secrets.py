@@ -65,6 +65,8 @@ def _fix(path: Path) -> str:
         return f"write it to a file of mode 600, here  {line}"
     if path[0] == "registries":
         return 'take it out of the URL:  token_file = "/etc/creche/cluster.token"'
+    if path[0] == "redis":
+        return 'take it out of the URL:  redis_password_file = "/etc/creche/redis.password"'
     if path[0] == "rules":
         return "tell clients apart by a header that is no secret, like x-team"
     if path[0] == "static_services":
