@@ -23,6 +23,7 @@ from ctl import (
     engine,
     engines,
     explain,
+    key,
     logs,
     models,
     provider,
@@ -51,6 +52,7 @@ VERBS: dict[str, ModuleType] = {
     "explain": explain,
     "config": config,
     "provider": provider,
+    "key": key,
 }
 #: What shells give a command that Ctrl-C ended.
 INTERRUPTED = 130

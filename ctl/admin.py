@@ -1,5 +1,7 @@
 """The router's /admin paths: what configuration is in force, and orders about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +43,15 @@ async def order(place: Place, verb: str, body: dict[str, Any] | None = None) -> 
             return await client.post(f"{place.url}/admin/{verb}", ReloadAnswer, RELOAD_S, body=body)
         except RefusedError as why:
             raise _explained(why, place) from why
+
+
+@contextmanager
+def explaining(place: Place) -> Iterator[None]:
+    """A refusal of an operator's path, in words that say what to do."""
+    try:
+        yield
+    except RefusedError as why:
+        raise _explained(why, place) from why
 
 
 def _explained(why: RefusedError, place: Place) -> CtlError:

@@ -1,6 +1,7 @@
 """`creche chat`: a chat in the terminal, through the router, as any client would.
 
-No cluster token is sent: what is relayed must work for a client that has none.
+No cluster token is sent: what is relayed must work for a client that has none. Where the router
+wants clients' keys, CRECHE_KEY or key_file has one.
 """
 
 import argparse
@@ -31,6 +32,8 @@ Examples:
   creche chat --model qwen3-coder < question.txt
   git diff | creche chat --system 'Review this change.' -
   creche chat                                  a conversation
+  CRECHE_KEY=sk-… creche chat 'hello'          where the router wants a key (or key_file in
+                                               creche.toml, or CRECHE_KEY_FILE)
 """
 #: An engine may think this long before its first word, and between two.
 SILENCE_S = 600.0
@@ -147,7 +150,7 @@ def _end(answer: Answer, out: Output) -> None:
 async def _model(wanted: str | None, place: Place, out: Output) -> str:
     if wanted:
         return wanted
-    async with Client(place.token) as client:
+    async with Client(place.key or place.token) as client:
         listing = await client.get(f"{place.url}/v1/models", dict[str, Any])
     names = [str(one["id"]) for one in listing.get("data", []) if one.get("id")]
     if not names:
@@ -171,9 +174,9 @@ async def ask(
     events, texts = sse.ChatEvents(), []
     began, first_ms = monotonic(), None
     async with (
-        Client(None) as client,
+        Client(place.key) as client,
         client.stream(
-            "POST", f"{place.url}/v1/chat/completions", body=body, control=False, first_s=SILENCE_S
+            "POST", f"{place.url}/v1/chat/completions", body=body, control=True, first_s=SILENCE_S
         ) as answer,
     ):
         service = answer.headers.get("x-creche-service")

@@ -57,6 +57,10 @@ class Client:
         """The answer to a POST of `body` as JSON (None: empty) as `shape`. Raises as `get` does."""
         return await self._call("POST", url, shape, timeout_s=timeout_s, json=body)
 
+    async def delete(self, url: str, shape: type[T]) -> T:
+        """The answer to a DELETE as `shape`. Raises as `get` does."""
+        return await self._call("DELETE", url, shape)
+
     async def ask(
         self,
         url: str,
@@ -126,7 +130,17 @@ class Client:
             answer.close()
 
     def _refusal(self, url: str, status: int, body: bytes) -> CtlError:
-        if status in (401, 403):
+        if status == 403:
+            return RefusedError(error_text(body) or f"{url} refuses", "", "", status, body)
+        if status == 401 and b"invalid_api_key" in body:
+            return RefusedError(
+                error_text(body),
+                f"401 from {url}",
+                "Set CRECHE_KEY=sk-…, or key_file in creche.toml   (creche key create NAME)",
+                status,
+                body,
+            )
+        if status == 401:
             return RefusedError(
                 f"{url} wants the cluster token",
                 "another one was given" if self._token else "none was given",

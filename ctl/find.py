@@ -2,6 +2,7 @@
 
     --url          > CRECHE_URL        > url        in creche.toml > http://127.0.0.1:8000
     --token-file   > CRECHE_TOKEN_FILE > token_file in creche.toml > no token
+    CRECHE_KEY     > CRECHE_KEY_FILE   > key_file   in creche.toml > no client's key
 
 creche.toml is `$XDG_CONFIG_HOME/creche/creche.toml`, else `~/.config/creche/creche.toml`.
 """
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from ctl.errors import CtlError, Exit
 
 LOOPBACK = "http://127.0.0.1:8000"
-_KEYS = ("url", "token_file")
+_KEYS = ("url", "token_file", "key_file")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Place:
     url: str
     token: str | None
     named_by: str
+    #: A client's key, for what is relayed.
+    key: str | None = None
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -45,7 +48,9 @@ def find(url: str | None, token_file: str | None, environ: Mapping[str, str]) ->
     )
     address, named_by = next((value, by) for value, by in named if value)
     token_path = token_file or environ.get("CRECHE_TOKEN_FILE") or config.get("token_file")
-    return Place(_base(address, named_by), _token(token_path), named_by)
+    key_path = environ.get("CRECHE_KEY_FILE") or config.get("key_file")
+    key = environ.get("CRECHE_KEY") or _secret(key_path, "key")
+    return Place(_base(address, named_by), _secret(token_path, "token"), named_by, key)
 
 
 def _base(text: str, named_by: str) -> str:
@@ -83,18 +88,21 @@ def _read_config(path: Path) -> dict[str, str]:
     return table
 
 
-def _token(path: str | None) -> str | None:
+def _secret(path: str | None, what: str) -> str | None:
+    """`what` the file holds: "token" or "key"."""
     if not path:
         return None
     try:
-        token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        secret = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CtlError(
-            f"cannot read the token file {path}",
+            f"cannot read the {what} file {path}",
             getattr(error, "strerror", None) or str(error),
-            "Name one that you may read:  creche --token-file FILE …",
+            "Name one that you may read:  creche --token-file FILE …"
+            if what == "token"
+            else "Name one that you may read:  CRECHE_KEY_FILE=FILE creche chat …",
             Exit.USAGE,
         ) from error
-    if not token:
-        raise CtlError(f"the token file {path} is empty", code=Exit.USAGE)
-    return token
+    if not secret:
+        raise CtlError(f"the {what} file {path} is empty", code=Exit.USAGE)
+    return secret
