@@ -30,10 +30,10 @@ from router.config import Config
 from router.door import Door
 from router.fleet import Changes, Fleet
 from router.following import Following
+from router.keys import place
 from router.keys.api import KeysApi
 from router.keys.keeper import Keeper
 from router.keys.ring import KeyRing
-from router.keys.sqlite_file import SqliteKeys
 from router.keys.store import StoreError
 from router.loaded import Loaded
 from router.plan import Plan
@@ -44,7 +44,6 @@ from router.server import Relay, serve_relay
 from router.versions import Versions
 
 SNAPSHOT_NAME = "snapshot.json"
-KEYS_NAME = "keys.db"
 #: How long a start waits for a registry that neither answers nor refuses, before it serves from its
 #: snapshot: one that is there answers in milliseconds, and an old view knows engines long gone.
 FIRST_SYNC_S = 1.0
@@ -112,7 +111,7 @@ class Router:
             self.fleet, self._apply, reported=self.brain.reported, dice=random.random
         )
         self._door = Door(start.token, plain=config.error_shape == "plain")
-        self._keys = Keeper(SqliteKeys(folder / KEYS_NAME), self._take_ring)
+        self._keys = Keeper(place.store(config, folder), self._take_ring)
         self._audit = Audit(folder)
         self.brain.may_explain = self._door.lets_in
         #: Names that the file itself has.

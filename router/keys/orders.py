@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from router.caller import Scope
 from router.keys.record import Key, KeyNeeds, Positive
-from router.named import Limits, Privacy
+from router.named import Limits, Priority, Privacy
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
 NAME_FORM = "letters, digits, . _ @ -, at most 128 of them"
@@ -28,6 +28,7 @@ class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needs: KeyNeeds = KeyNeeds()
     limits: Limits = Limits()
     weight: Positive = 1.0
+    priority_max: Priority = "high"
     expires_s: Positive | None = None
 
     def check(self) -> None:
@@ -57,5 +58,6 @@ class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             needs=self.needs,
             limits=self.limits,
             weight=self.weight,
+            priority_max=self.priority_max,
             expires=None if self.expires_s is None else now + self.expires_s,
         )

@@ -70,5 +70,6 @@ def caller_of(key: Key) -> Caller:
         needs=wanted,
         limits=key.limits,
         weight=key.weight,
+        band_max=caller.BANDS.index(key.priority_max),
         expires=inf if key.expires is None else key.expires,
     )
