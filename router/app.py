@@ -25,7 +25,7 @@ from common.wire.registry import Service
 from router import access, control, judging, loaded, metrics, snapshot, versions
 from router.accesslog import AccessLog, Pipe
 from router.audit import Audit
-from router.brain import Brain
+from router.brain import Brain, Log
 from router.config import Config
 from router.door import Door
 from router.fleet import Changes, Fleet
@@ -41,6 +41,8 @@ from router.probe import Prober
 from router.reload import Reloader
 from router.seam import End
 from router.server import Relay, serve_relay
+from router.usage.api import UsageApi
+from router.usage.meter import Meter
 from router.versions import Versions
 
 SNAPSHOT_NAME = "snapshot.json"
@@ -87,7 +89,15 @@ def _open(config: Config, stack: contextlib.AsyncExitStack) -> listen.Opened:
 
 
 def _no_log(_: Plan, __: End) -> None:
-    """`access_log = false`."""
+    """Neither an access log nor usage is wanted."""
+
+
+def _both(first: Log, second: Log) -> Log:
+    def both(plan: Plan, end: End) -> None:
+        first(plan, end)
+        second(plan, end)
+
+    return both
 
 
 class Router:
@@ -101,9 +111,10 @@ class Router:
         self.brain = Brain(
             config, random.random, node=start.providers.node, names=start.names, hooks=start.hooks
         )
-        self._log_requests()
         self.fleet = Fleet()
         folder = paths.state_dir("router", config.state_dir)
+        self.meter = Meter(folder, config.usage)
+        self._log_requests()
         self._snapshot = folder / SNAPSHOT_NAME
         self.keeper = snapshot.Keeper(self._snapshot, self.fleet)
         self.reloader = Reloader(self, start, file, Versions(folder / versions.FOLDER))
@@ -135,6 +146,7 @@ class Router:
         self._probes = http.client()
         self._spawn(Prober(self.brain, self._probes).run(), "router.probes")
         self._spawn(self.log.run(), "router.accesslog")
+        self._spawn(self.meter.run(), "router.usage")
         self._spawn(self._tick(), "router.tick")
         self._spawn(self.keeper.run(), "router.snapshot")
         self.following.start(config.registries, self._loaded.token)
@@ -164,6 +176,7 @@ class Router:
         await tasks.cancel(*self._background)
         await self.following.close()
         await self._keys.close()
+        await self.meter.close()
         await self.keeper.close()
         if self._probes is not None:
             await self._probes.close()
@@ -183,6 +196,7 @@ class Router:
             now=clock.monotonic(),
         )
         self._take_services(old.services)
+        self.meter.config = config.usage
         self._log_requests()
         self._door.token = new.token
         self._door.plain = config.error_shape == "plain"
@@ -194,7 +208,12 @@ class Router:
         return await judging.judge(old, new, self.brain.table, self.fleet.records)
 
     def _log_requests(self) -> None:
-        self.brain.log = self.log.append if self._loaded.config.access_log else _no_log
+        config = self._loaded.config
+        line, count = self.log.append, self.meter.append
+        if not config.usage.enabled:
+            self.brain.log = line if config.access_log else _no_log
+        else:
+            self.brain.log = _both(line, count) if config.access_log else count
 
     # --- clients' keys ---------------------------------------------------------------------------
 
@@ -271,6 +290,7 @@ class Router:
                     self._keys, required=self._loaded.config.client_keys == "required"
                 ),
                 audit=self._audit,
+                usage=UsageApi(self.meter),
             ),
             self._door,
             operator=operator,

@@ -29,6 +29,7 @@ from router.explain import explain
 from router.keys.api import DID, KeysApi
 from router.reload import Refused, Reloader
 from router.route import Kind, resolve
+from router.usage.api import UsageApi
 from router.watch import Link
 
 
@@ -56,6 +57,7 @@ class Control:
         reloader: Reloader,
         keys: KeysApi,
         audit: Audit,
+        usage: UsageApi,
     ) -> None:
         self._brain = brain
         self._metrics = found
@@ -65,6 +67,7 @@ class Control:
         self._reloader = reloader
         self.keys = keys
         self.audit = audit
+        self.usage = usage
         self._started = clock.monotonic()
 
     async def health(self, _: web.Request) -> web.Response:
@@ -81,6 +84,9 @@ class Control:
         if self._reloader.message:
             said = self._reloader.message
             answer = replace(answer, message=f"{answer.message}; {said}", config_message=said)
+        if self.usage.message:
+            said = self.usage.message
+            answer = replace(answer, message=f"{answer.message}; {said}", usage_message=said)
         return json_response(answer)
 
     async def ready(self, _: web.Request) -> web.Response:
@@ -176,6 +182,7 @@ def application(control: Control, door: Door, *, operator: bool) -> web.Applicat
         app.router.add_post("/admin/rollback", control.rollback)
         paths["/admin/audit"] = control.orders
         control.keys.add_to(app)
+        control.usage.add_to(app)
     for path, handler in paths.items():
         app.router.add_get(path, handler)
     app.router.add_route("*", "/{rest:.*}", _elsewhere)

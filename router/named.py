@@ -11,6 +11,8 @@ from msgspec import Meta, Struct, field
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+#: More than 1 for a token is a slip of the pen.
+Price = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 ProviderType = Literal[
     "ollama", "vllm", "llama_cpp", "openai", "anthropic", "openai_compatible", "infinilm"
@@ -100,9 +102,11 @@ class Cost(_Table, frozen=True, kw_only=True):
     #: 0 (free) to 1 (the dearest), for the strategy `score`.
     relative: Share | None = None
     #: Price of a million prompt tokens.
-    input_per_million: Annotated[float, Meta(ge=0)] | None = None
+    input_per_million: Price | None = None
+    #: Price of a million of those that it had in its cache. Default: as the others.
+    cached_per_million: Price | None = None
     #: Price of a million answered tokens.
-    output_per_million: Annotated[float, Meta(ge=0)] | None = None
+    output_per_million: Price | None = None
 
 
 class Provider(_Table, frozen=True, kw_only=True):

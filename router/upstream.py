@@ -4,6 +4,7 @@ A view is replaced when the record changes; the Node stays for as long as name, 
 address do.
 """
 
+from math import isfinite
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -24,6 +25,9 @@ from router.endpoint import PATH_SAFE
 from router.names.target import Target
 from router.needs import INTERNAL, PRIVACY
 from router.nodes import Node
+
+#: Of a million tokens: of the prompt, of those of it that were cached, of the answer.
+Prices = tuple[float | None, float | None, float | None]
 
 
 class Upstream:
@@ -50,6 +54,7 @@ class Upstream:
         "name",
         "node",
         "openai",
+        "prices",
         "priority",
         "privacy",
         "region",
@@ -83,6 +88,8 @@ class Upstream:
         self.gpu = bool(metadata.gpu)
         #: 0 to 1, relative; None where it is not declared.
         self.cost = metadata.cost
+        #: None where it declares none.
+        self.prices = _prices(metadata)
         self.priority = metadata.priority
         self.max_concurrency = metadata.max_concurrency
         #: Of a provider with limits of its own.
@@ -106,6 +113,14 @@ class Upstream:
     def serves(self, capability: str | None) -> bool:
         """A service that declares no capability accepts all."""
         return capability is None or not self.capabilities or capability in self.capabilities
+
+
+def _prices(metadata: Metadata) -> Prices | None:
+    found = (metadata.input_per_million, metadata.cached_per_million, metadata.output_per_million)
+    # TOML can write what no range catches: nan.
+    if any(price is not None and not isfinite(price) for price in found):
+        return None
+    return None if found == (None, None, None) else found
 
 
 def _context_tokens(model: dict[str, Any]) -> int:

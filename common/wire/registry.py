@@ -4,9 +4,9 @@ Times are RFC 3339 with offset and microseconds (`common.clock.wire_time`).
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType, ValidationError, convert, field
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert, field
 
 TYPE_OPENAI = "openai-api"
 TYPE_BABYSITTER = "babysitter"
@@ -188,6 +188,10 @@ WatchLoad = dict[str, dict[str, float]]
 """`load`: service name to `{in_flight, …}`."""
 
 
+#: More than 1 for a token is a slip of the pen.
+Price = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
 class Metadata(Struct, frozen=True, kw_only=True):
     """The known keys of a record's open metadata table, typed.
 
@@ -205,6 +209,10 @@ class Metadata(Struct, frozen=True, kw_only=True):
     region: str | None = None
     privacy: str | None = None
     cost: float | None = None
+    #: Prices of a million tokens: of the prompt, of those of it that were cached, of the answer.
+    input_per_million: Price | None = None
+    cached_per_million: Price | None = None
+    output_per_million: Price | None = None
     gpu: bool | str | None = None
     cache_type: str | None = None
     max_concurrency: int | None = None

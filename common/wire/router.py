@@ -18,6 +18,8 @@ class RouterHealth(Struct, frozen=True, kw_only=True):
     registry_connected: bool = False
     #: What went wrong with the configuration and still matters; empty: nothing.
     config_message: str = ""
+    #: What keeps usage from being written; empty: nothing.
+    usage_message: str = ""
 
 
 class RouterService(Struct, frozen=True, kw_only=True):

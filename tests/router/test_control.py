@@ -10,12 +10,15 @@ from common.wire.router import RouterHealth, RouterServices, RouterStats
 from router import control, loaded, metrics
 from router.audit import Audit
 from router.brain import Brain
+from router.config import Usage
 from router.door import Door
 from router.keys.api import KeysApi
 from router.keys.keeper import Keeper
 from router.keys.sqlite_file import SqliteKeys
 from router.outcome import Outcome
 from router.reload import Reloader
+from router.usage.api import UsageApi
+from router.usage.meter import Meter
 from router.versions import Versions
 from router.watch import Link
 from tests.router.making import begin, brain, end, serve, service
@@ -41,6 +44,7 @@ def application(
         reloader=reloader,
         keys=KeysApi(Keeper(SqliteKeys(Path("/none/keys.db")), lambda _: None), required=False),
         audit=Audit(Path("/none")),
+        usage=UsageApi(Meter(Path("/none"), Usage())),
     )
     app = control.application(made, Door(token, plain=plain), operator=operator)
     return TestClient(TestServer(app))
