@@ -45,6 +45,7 @@ class Line(Struct, omit_defaults=True):
     tokens_in: int | None = None
     tokens_out: int | None = None
     resumed: int | None = None
+    hedged: str | None = None
     error: str | None = None
 
 
@@ -90,6 +91,7 @@ def line(plan: Plan, end: End, ts: str) -> Line:
         end.tokens_in,
         end.tokens_out,
         plan.resumes or None,
+        plan.hedged,
         None if end.outcome is _OK else error_of(plan, end),
     )
 
@@ -124,6 +126,8 @@ def console(plan: Plan, end: End, time: str) -> str:
         parts.append(f"{plan.attempts} attempts")
     if plan.resumes:
         parts.append(f"resumed {plan.resumes}")
+    if plan.hedged is not None:
+        parts.append(f"hedge {plan.hedged}")
     why = None if end.outcome is _OK else error_of(plan, end)
     if why:
         if end.stalled_s:

@@ -63,6 +63,8 @@ class Answering:
     _kept: list[bytes] | None = None
     #: The body says `stream: true`.
     _stream = False
+    #: Comments, or a second upstream, may come before its answer.
+    _impatient = False
     #: A head and comments went out before anybody had answered.
     _opened = False
     _model: str | None = None
@@ -91,7 +93,11 @@ class Answering:
         """To remember its answer by. None: that may not be resumed, for what is asked."""
         raise NotImplementedError
 
-    # --- where the client has heard comments already: `commenting` -------------------------------
+    # --- what may have come before its answer: `hedging`, `commenting` ----------------------------
+
+    def _unhedge(self) -> None:
+        """This answer it is: nobody else is asked any more."""
+        raise NotImplementedError
 
     def _late_head(self, head: AnswerHead, now: float) -> bytes:
         """What a head would have said."""
@@ -101,8 +107,10 @@ class Answering:
 
     def _answer_head(self, head: AnswerHead, now: float) -> bytes:
         """The head for the client. From here on the request is committed to this upstream."""
-        if self._opened:
-            return self._late_head(head, now)
+        if self._impatient:
+            self._unhedge()
+            if self._opened:
+                return self._late_head(head, now)
         ticket, attempt, client = self._ticket, self._attempt, self._client
         assert ticket is not None and attempt is not None
         self._first_byte = now

@@ -97,6 +97,17 @@ class Asking(Answering):
         link.transport.writelines((out, *(part for part in parts if isinstance(part, bytes))))
         self._await_answer(attempt, now)
 
+    def request_for(self, attempt: Attempt) -> bytes:
+        """The whole of it, from memory, as it goes to this upstream."""
+        head, upstream = self._head, attempt.upstream
+        start = head.start or self._write_start()
+        if upstream.paths is not None:
+            start = _request_line(head.method, upstream.paths.under(head.target))
+        parts = segments(self._body, attempt.edit)
+        ending = b"content-length: %d\r\n\r\n" % length(parts)
+        whole = (part for part in parts if isinstance(part, bytes))
+        return b"".join((start, upstream.head, head.tail, self._id, b"\r\n", ending, *whole))
+
     def _write_start(self) -> bytes:
         """Request line and last header lines, for this and all requests that say the same."""
         head, client = self._head, self._client

@@ -88,8 +88,12 @@ class Brain(Picking):
         self._session_header = config.affinity.header.lower()
         #: Headers that say something: most requests have none of them.
         self._read = needs.HEADERS | {_CAPABILITY, _EXPLAIN, self._session_header}
-        every = [one.timeouts.comment_every_s for one in config.models.values()]
-        self.comments = any((config.timeouts.comment_every_s, *every))
+        own = [
+            one
+            for m in config.models.values()
+            for one in (m.timeouts.comment_every_s, m.hedge_after_ms)
+        ]
+        self.impatient = any((config.timeouts.comment_every_s, *own))
         self._fallback_keys = config.affinity.user or config.affinity.client_address
         for state in self.states():
             state.reconfigure(config.retry)

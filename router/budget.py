@@ -9,6 +9,37 @@ from router.window import Pace
 _SPAN_S = 10
 
 
+#: Hedges that a quiet time saves up for a bad one.
+_SAVED_MAX = 10.0
+
+
+class HedgeBudget:
+    """A share of a model's streams, however fast they come: each earns its part of a hedge.
+
+    So that the first slow one may have one, it begins with one whole.
+    """
+
+    __slots__ = ("_saved", "_share")
+
+    def __init__(self, percent: float) -> None:
+        self._saved = 1.0
+        self.allow(percent)
+
+    def allow(self, percent: float) -> None:
+        self._share = percent / 100
+
+    def earned(self) -> None:
+        """A stream that may be hedged was asked for."""
+        self._saved = min(self._saved + self._share, _SAVED_MAX)
+
+    @property
+    def any(self) -> bool:
+        return self._share > 0 and self._saved >= 1 - 1e-9
+
+    def take(self) -> None:
+        self._saved -= 1
+
+
 class RetryBudget:
     """`requests` is the model's own Pace, counted elsewhere; `tick` both once a second."""
 

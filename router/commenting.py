@@ -98,6 +98,7 @@ class Commenting(Ending):
             # A stream was asked for, and another may give one: this cannot be passed on any more.
             self._failed(Failure.MALFORMED)
             return
+        self._unhedge()
         self._phase = QUOTED
         self._relay_quoted(link)
 

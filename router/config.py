@@ -37,6 +37,9 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budget_percent: Annotated[float, Meta(ge=0, le=100)] = 20
     #: Retries a second that a model may always make.
     budget_floor_per_s: Annotated[int, Meta(ge=0)] = 10
+    #: Streams that may be asked of a second upstream, as a share of those of a model with
+    #: `hedge_after_ms`.
+    hedge_percent: Annotated[float, Meta(ge=0, le=100)] = 5
     #: Wait before the same upstream is tried again: this, times the attempt, with jitter.
     backoff_ms: Annotated[int, Meta(ge=0, le=1_000)] = 100
     #: Rest of an upstream that answered 429 without a Retry-After.

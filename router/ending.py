@@ -25,6 +25,7 @@ from router.uplink import Uplink
 
 if TYPE_CHECKING:
     from router.gateway import Gateway
+    from router.hedging import Lane
 
 
 class Ending(Asking):
@@ -33,8 +34,10 @@ class Ending(Asking):
     _started: float
     _task: "asyncio.Task[None] | None" = None
     _timer: asyncio.TimerHandle | None = None
-    #: When the next comment is due.
+    #: When the next comment is due, and a second upstream to be asked; that one, where it was.
     _commenting: asyncio.TimerHandle | None = None
+    _hedging: asyncio.TimerHandle | None = None
+    _lane: "Lane | None" = None
     #: How the last attempt failed.
     _failure: Failure | None = None
     _retry_after = False
@@ -207,9 +210,8 @@ class Ending(Asking):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._commenting is not None:
-            self._commenting.cancel()
-            self._commenting = None
+        if self._impatient:
+            self._calm()
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
@@ -234,3 +236,13 @@ class Ending(Asking):
         client = self._client
         if client.current is self:
             client.answered(now)
+
+    def _calm(self) -> None:
+        """Nothing more is waited for."""
+        for timer in (self._commenting, self._hedging):
+            if timer is not None:
+                timer.cancel()
+        self._commenting = self._hedging = None
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.close()

@@ -39,6 +39,8 @@ class TargetExplained(Struct, frozen=True, kw_only=True):
     provider: str | None
     fallback: bool
     strategy: str
+    #: After so long without an event a stream is asked of a second upstream too. 0: never.
+    hedge_after_ms: int
     candidates: list[Candidate]
 
 
@@ -124,6 +126,7 @@ def _target(
         provider=target.provider,
         fallback=target.fallback,
         strategy=brain.strategy_name(target),
+        hedge_after_ms=round(target.hedge_after_s * 1000),
         candidates=[
             _candidate(
                 one,

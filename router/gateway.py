@@ -40,12 +40,12 @@ from router.errors import Problem, RequestError
 from router.events import Splitter
 from router.framing import of_client
 from router.head import AnswerHead, retry_after_s
+from router.hedging import Hedging
 from router.inbound import NEVER, Incoming
 from router.outcome import Failure
 from router.reading import INLINE_BYTES_MAX, read_model
 from router.request_id import RequestIds
-from router.resuming import Resuming
-from router.seam import Ask, Attempt, Desk, Step, Upstream, Wait
+from router.seam import Ask, Attempt, Beside, Desk, Step, Ticket, Upstream, Wait
 from router.switching import Switching
 from router.uplink import Pool, Uplink
 
@@ -89,10 +89,10 @@ class Gateway:
             exchange.read()
 
 
-class Exchange(Resuming, Commenting, Switching):
+class Exchange(Hedging, Commenting, Switching):
     """Attempts. `asking` sends a request, `answering` passes its answer on, `resuming` has another
-    say the rest of it, `commenting` says something before it, `switching` turns it into a tunnel,
-    `ending` ends it."""
+    say the rest of it, `commenting` says something before it, `hedging` asks a second
+    upstream, `switching` turns it into a tunnel, `ending` ends it."""
 
     def __init__(self, gateway: Gateway, client: Client, incoming: Incoming) -> None:
         self._gateway = gateway
@@ -173,15 +173,29 @@ class Exchange(Resuming, Commenting, Switching):
         except RequestError as error:
             self._refuse(error.problem)
             return
-        if found.stream and desk.comments and ticket.comment_every_s:
-            self._comment_every(ticket.comment_every_s, self._gateway.loop)
+        if found.stream and desk.impatient:
+            self._begin_waiting(ticket)
         self._take(ticket.next(now), now)
+
+    def _begin_waiting(self, ticket: Ticket) -> None:
+        """What may be done about a stream that does not begin."""
+        loop = self._gateway.loop
+        every_s = ticket.comment_every_s
+        if every_s:
+            self._impatient = True
+            self._comment_every(every_s, loop)
+        after_s = ticket.hedge_after()
+        if after_s and not self._body.on_disk:
+            self._impatient = True
+            self._hedge_after(after_s, loop)
 
     # --- attempts -------------------------------------------------------------------------------
 
     def _take(self, step: Step, now: float) -> None:
         if type(step) is Attempt:
             self._try(step, now)
+        elif type(step) is Beside:
+            self._go_on_beside(now)
         elif type(step) is Wait:
             self._phase = WAIT
             self._client.deadline = NEVER

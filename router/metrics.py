@@ -54,6 +54,11 @@ class RouterCollector(Collector):
             "Streams of models with `resume` that broke off, by what became of them.",
             labels=["model", "outcome"],
         )
+        hedges = CounterMetricFamily(
+            "creche_hedges",
+            "Streams that a second upstream was asked for too, by whether it answered.",
+            labels=["model", "won"],
+        )
         fallbacks = CounterMetricFamily(
             "creche_fallbacks", "Requests that a model of the chain answered.", labels=["model"]
         )
@@ -78,13 +83,16 @@ class RouterCollector(Collector):
             refused.add_metric([model], state.budget.refused)
             for became, count in state.resumes.items():
                 resumes.add_metric([model, became], count)
+            for how, count in state.hedges.items():
+                hedges.add_metric([model, "true" if how == "won" else "false"], count)
             fallbacks.add_metric([model], state.fallbacks)
             tokens.add_metric([model, "in"], state.tokens_in)
             tokens.add_metric([model, "out"], state.tokens_out.count)
             in_flight.add_metric([model], state.in_flight)
             _add(first, model, state.first_byte)
             _add(whole, model, state.durations)
-        yield from (requests, retries, refused, resumes, fallbacks, tokens, in_flight, first, whole)
+        yield from (requests, retries, refused, resumes, hedges, fallbacks, tokens)
+        yield from (in_flight, first, whole)
 
     def _upstreams(self) -> Iterator[Family]:
         attempts = CounterMetricFamily(

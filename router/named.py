@@ -206,6 +206,9 @@ class Model(_Table, frozen=True, kw_only=True):
     #: upstreams (docs/resume.md). "tokens": engines are asked for token ids besides (vLLM), so
     #: that a completion goes on exactly where it was.
     resume: Resume = False
+    #: Streams whose first event has not come by then are asked of a second upstream too; the first
+    #: event that comes answers, the other is cancelled (docs/routing.md). 0: off.
+    hedge_after_ms: Annotated[int, Meta(ge=0)] | None = None
     timeouts: ModelTimeouts = ModelTimeouts()
     limits: Limits = Limits()
 

@@ -18,9 +18,9 @@ from router import errors, toomany
 from router.breaker import State
 from router.caller import ANYBODY, Caller
 from router.choose.rotation import Rotation
-from router.course import Course
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem
+from router.hedge import Hedging
 from router.hooks import Request
 from router.limits import Grant
 from router.names.target import Resolution
@@ -47,7 +47,7 @@ _FALLBACK_LINE = b"x-creche-fallback: 1\r\n"
 _NO_GRANTS: Mapping[str, Grant] = {}
 
 
-class Plan(Course):
+class Plan(Hedging):
     """Holds one in-flight count of its model, and one of an upstream while an attempt runs.
 
     What most requests never change stands in the class: setting it would cost each of them.
@@ -180,6 +180,9 @@ class Plan(Course):
             return None
         if node is not None and outcome is Outcome.BACKPRESSURE:
             self._brain.fitness.rest(node, retry_after_s, now)
+        if self.beside is not None:
+            self._attempt_ended(outcome, now)
+            return self._go_on_beside()
         another = None if self.broke_off else self._another(outcome, True, now)
         if another is None:
             return None
@@ -199,6 +202,8 @@ class Plan(Course):
         # Told to the node first: a failed connect takes it out of the choice that follows.
         self._attempt_ended(outcome, now, connect=failure is Failure.CONNECT)
         self.problem = errors.failed(outcome, self.service)
+        if self.beside is not None:
+            return self._go_on_beside()
         if self.broke_off:
             return self.resume(now)
         another = self._another(outcome, sent, now)
@@ -257,6 +262,10 @@ class Plan(Course):
 
     def _settle(self, end: End) -> None:
         """All that it may hold comes back."""
+        if self.beside is not None:
+            self.hedge_lost(end.ended)
+        if self.hedged is not None:
+            self.state.hedged(self.hedged)
         node = self.node
         if node is not None:
             outcome = end.outcome

@@ -139,7 +139,13 @@ class Wait:
         self.seconds = seconds
 
 
-Step = Attempt | Wait | Problem
+class Beside:
+    """Go on with the attempt that was begun beside the one that has just failed."""
+
+    __slots__ = ()
+
+
+Step = Attempt | Wait | Beside | Problem
 
 
 class End:
@@ -193,6 +199,32 @@ class Ticket(Protocol):
         """A well-formed head came. None: pass the answer on, whatever its status."""
         ...
 
+    def hedge_after(self) -> float:
+        """Once per stream. After so many seconds `hedge` should be called; 0: never."""
+        ...
+
+    def hedge(self, now: float) -> Attempt | Wait | None:
+        """No event has come. An attempt to make beside the one that runs (its load is taken), or
+        when to ask again. Until it ended in one of the four ways below, or in `ended`, steps may
+        be a Beside."""
+        ...
+
+    def hedge_won(self, now: float) -> None:
+        """The second began first: it answers, and the first is cancelled."""
+        ...
+
+    def hedge_lost(self, now: float) -> None:
+        """The first began: the second is cancelled."""
+        ...
+
+    def hedge_failed(self, failure: Failure, now: float) -> None:
+        """The second gave no answer that could be passed on."""
+        ...
+
+    def hedge_declined(self, status: int, retry_after_s: float | None, now: float) -> None:
+        """The second answered this, and no stream."""
+        ...
+
     def failed(self, failure: Failure, sent: bool, now: float) -> Step:
         """No answer that could be passed on. `sent`: bytes of the request had gone out."""
         ...
@@ -213,8 +245,8 @@ class Ticket(Protocol):
 
 
 class Desk(Protocol):
-    #: Tickets of streams may have a `comment_every_s`.
-    comments: bool
+    #: Tickets of streams may have a `comment_every_s` or a `hedge_after`.
+    impatient: bool
 
     def begin(self, ask: Ask, now: float) -> Ticket:
         """Take a request in. Raises RequestError; then nothing was taken or counted."""

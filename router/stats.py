@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from router.budget import RetryBudget
+from router.budget import HedgeBudget, RetryBudget
 from router.choose.rotation import Rotation
 from router.config import Retry
 from router.outcome import Outcome
@@ -26,6 +26,8 @@ class ModelState:
         "fallbacks",
         "first_byte",
         "first_bytes",
+        "hedges",
+        "hedging",
         "in_flight",
         "name",
         "outcomes",
@@ -53,6 +55,9 @@ class ModelState:
         self.retries = 0
         #: Streams that broke off where they may be resumed, by what became of them.
         self.resumes: dict[str, int] = {}
+        #: Streams that a second upstream was asked for too, by whether it answered: won or lost.
+        self.hedges: dict[str, int] = {}
+        self.hedging = HedgeBudget(retry.hedge_percent)
         #: Requests that a model of the chain answered.
         self.fallbacks = 0
         self.first_bytes = Samples()
@@ -63,10 +68,15 @@ class ModelState:
 
     def reconfigure(self, retry: Retry) -> None:
         self.budget.allow(retry.budget_percent, retry.budget_floor_per_s)
+        self.hedging.allow(retry.hedge_percent)
 
     def resumed(self, outcome: str) -> None:
         """ok, failed, no_upstream, refused or cancelled."""
         self.resumes[outcome] = self.resumes.get(outcome, 0) + 1
+
+    def hedged(self, how: str) -> None:
+        """won or lost."""
+        self.hedges[how] = self.hedges.get(how, 0) + 1
 
     def tick(self) -> None:
         """Once a second."""
@@ -81,6 +91,8 @@ class ModelState:
         self.retries += other.retries
         for outcome, count in other.resumes.items():
             self.resumes[outcome] = self.resumes.get(outcome, 0) + count
+        for how, count in other.hedges.items():
+            self.hedges[how] = self.hedges.get(how, 0) + count
         self.fallbacks += other.fallbacks
         self.tokens_in += other.tokens_in
         self.tokens_out.count += other.tokens_out.count

@@ -11,6 +11,7 @@ from router.check.file import File
 def find(file: File) -> Iterator[Problem]:
     yield from _retry(file)
     yield from _times(file)
+    yield from _hedges(file)
     yield from _bodies(file)
     yield from _score(file)
 
@@ -71,6 +72,19 @@ def _times(file: File) -> Iterator[Problem]:
             effect="A probe is given up before it could be slow: no upstream is ever degraded.",
             fix=f"probe_slow_s = {given_up / 5:g}",
         )
+
+
+def _hedges(file: File) -> Iterator[Problem]:
+    for name, model in file.config.models.items():
+        after_ms = model.hedge_after_ms or 0
+        patience = model.timeouts.first_event_s or file.config.timeouts.first_event_s
+        if after_ms >= patience * 1000:
+            yield file.warning(
+                ("models", name, "hedge_after_ms"),
+                f"hedge_after_ms ({after_ms}) is not less than first_event_s ({patience:g} s)",
+                effect="An upstream is given up before a second one is asked.",
+                fix=f"hedge_after_ms = {patience * 100:.0f}",
+            )
 
 
 def _bodies(file: File) -> Iterator[Problem]:

@@ -190,12 +190,22 @@ def _pooled(targets: Sequence[Target]) -> list[Target]:
             limited=last.limited,
             prefer_warm_s=last.prefer_warm_s,
             resume=last.resume,
+            hedge_after_s=last.hedge_after_s,
             fallback=last.fallback,
         )
     return found
 
 
-_ALIKE = ("provider", "strategy", "timeouts", "limited", "prefer_warm_s", "resume", "fallback")
+_ALIKE = (
+    "provider",
+    "strategy",
+    "timeouts",
+    "limited",
+    "prefer_warm_s",
+    "resume",
+    "hedge_after_s",
+    "fallback",
+)
 
 
 def _alike(one: Target, other: Target) -> bool:

@@ -19,6 +19,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeouts: ModelTimeouts = NO_TIMEOUTS
     prefer_warm_ms: int | None = None
     resume: Resume = False
+    hedge_after_ms: int | None = None
     limited: tuple[tuple[str, Limits], ...] = ()
 
     def over(self, under: "Settings") -> "Settings":
@@ -38,6 +39,9 @@ class Settings(Struct, frozen=True, kw_only=True):
                 under.prefer_warm_ms if self.prefer_warm_ms is None else self.prefer_warm_ms
             ),
             resume=self.resume or under.resume,
+            hedge_after_ms=(
+                under.hedge_after_ms if self.hedge_after_ms is None else self.hedge_after_ms
+            ),
             limited=self.limited + tuple(one for one in under.limited if one not in self.limited),
         )
 
@@ -55,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             limited=self.limited,
             prefer_warm_s=warm / 1000,
             resume=self.resume,
+            hedge_after_s=(self.hedge_after_ms or 0) / 1000,
             fallback=fallback,
         )
 
@@ -71,5 +76,6 @@ def of(name: str, model: Model | None) -> Settings:
         timeouts=model.timeouts,
         prefer_warm_ms=model.prefer_warm_ms,
         resume=model.resume,
+        hedge_after_ms=model.hedge_after_ms,
         limited=() if model.limits == NO_LIMITS else ((name, model.limits),),
     )

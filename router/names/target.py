@@ -19,6 +19,7 @@ class Target:
     __slots__ = (
         "bare",
         "fallback",
+        "hedge_after_s",
         "key",
         "limited",
         "limits",
@@ -43,6 +44,7 @@ class Target:
         limited: tuple[tuple[str, Limits], ...] = (),
         prefer_warm_s: float = 0.0,
         resume: Resume = False,
+        hedge_after_s: float = 0.0,
         fallback: bool = False,
     ) -> None:
         #: As upstreams know them: what is written into the body. Usually one; several for a
@@ -60,6 +62,8 @@ class Target:
         self.prefer_warm_s = prefer_warm_s
         #: Its streams go on elsewhere when they break off.
         self.resume: Resume = resume
+        #: Its streams that do not begin within it are asked of a second upstream too. 0: never.
+        self.hedge_after_s = hedge_after_s
         #: It stands in for what was asked: the answer says so.
         self.fallback = fallback
         self.key = (models, provider)

@@ -22,7 +22,7 @@ from router.named import Limits, Model, Pattern
 from router.nodes import Node
 from router.outcome import Failure, Outcome
 from router.plan import Plan
-from router.seam import Attempt, Step, Wait
+from router.seam import Attempt, Beside, Step, Wait
 from router.stats import totals
 from router.upstream import Upstream
 from tests.router.making import ask, begin, cloud, end, reload, service, with_file
@@ -43,8 +43,12 @@ AT = st.integers(0, 7)
 STATUSES = (200, 200, 400, 429, 500, 503)
 
 CODE = Model(
-    targets={"big": 2, "small": 1}, fallbacks=("gpt",), limits=Limits(max_concurrency=2, rpm=600)
+    targets={"big": 2, "small": 1},
+    fallbacks=("gpt",),
+    limits=Limits(max_concurrency=2, rpm=600),
+    hedge_after_ms=100,
 )
+HEDGED = Model(fallbacks=("small",), strategy="prefix", hedge_after_ms=100)
 CLOUDS = {
     "one": cloud(models=("gpt",), limits=Limits(max_concurrency=1)),
     "two": cloud(models=("gpt",), limits=Limits(rpm=30, tpm=10_000)),
@@ -52,7 +56,7 @@ CLOUDS = {
 }
 FILES = (
     Config(
-        models={"code": CODE, "big": Model(fallbacks=("small",), strategy="prefix")},
+        models={"code": CODE, "big": HEDGED, "gpt": Model(hedge_after_ms=100)},
         patterns=(Pattern(match="gpt-.*", provider="one", rewrite="gpt"),),
         providers=CLOUDS,
         expect=("big", "small"),
@@ -120,6 +124,8 @@ class Requests(RuleBasedStateMachine):
         if found is not None:
             plan, _ = found
             plan.answered(200, None, self.now)
+            if plan.beside is not None:
+                plan.hedge_lost(self.now)
             if plan._streams:
                 plan.lost(self.now)
                 self._told(plan, plan.resume(self.now))
@@ -155,6 +161,57 @@ class Requests(RuleBasedStateMachine):
                 self.plans.append((plan, step))
             else:
                 self._told(plan, step)
+
+    @rule(at=AT, seconds=st.sampled_from([0.0, 0.1, 1.0]))
+    def hedge(self, at: int, seconds: float) -> None:
+        """No event has come: a second upstream is asked too, if it may be."""
+        found = self._pop(at, Attempt)
+        if found is not None:
+            plan, _ = found
+            self.now += seconds
+            plan.state.hedging.earned()
+            first = plan.node
+            step = plan.hedge(self.now)
+            self.plans.append(found)
+            assert plan.node is first, "the first goes on"
+            if isinstance(step, Attempt):
+                self._hedged(plan, step)
+
+    @rule(
+        models=st.lists(st.sampled_from(("big", "big", "gpt", "code")), min_size=1, max_size=3),
+        failure=st.none() | st.sampled_from(FAILURES),
+    )
+    def streams_that_do_not_begin(self, models: list[str], failure: Failure | None) -> None:
+        for model in models:
+            self.request(model, {}, True)
+            if isinstance(self.plans[-1][1], Attempt):
+                plan = self.plans[-1][0]
+                self.plans.insert(0, self.plans.pop())
+                for _ in range(20):
+                    plan.state.hedging.earned()
+                self.hedge(0, 1.0)
+                if failure is not None:
+                    self.plans.insert(0, self.plans.pop())
+                    self.fail(0, failure, True)
+
+    @rule(
+        at=AT,
+        how=st.sampled_from(("won", "won", "won", "lost", *FAILURES, *STATUSES[1:])),
+        rest=st.booleans(),
+    )
+    def hedge_ends(self, at: int, how: str | Failure | int, rest: bool) -> None:
+        found = [plan for plan, _ in self.plans if plan.beside is not None]
+        if found:
+            plan = found[at % len(found)]
+            if how == "won":
+                plan.hedge_won(self.now)
+            elif how == "lost":
+                plan.hedge_lost(self.now)
+            elif isinstance(how, Failure):
+                plan.hedge_failed(how, self.now)
+            elif isinstance(how, int):
+                plan.hedge_declined(how, 3.0 if rest else None, self.now)
+            assert plan.beside is None
 
     @rule(at=AT)
     def go_on(self, at: int) -> None:
@@ -240,7 +297,7 @@ class Requests(RuleBasedStateMachine):
         self.limiters |= {one.limiter for one in self.nodes if one.limiter is not None}
         self.limiters |= set(self.brain.limiters._models.values())
         for node in self.nodes:
-            assert node.in_flight == sum(plan.node is node for plan in plans)
+            assert node.in_flight == sum((plan.node, _beside(plan)).count(node) for plan in plans)
         for state in self.brain.states():
             running = [plan for plan in plans if plan.state is state]
             assert state.in_flight == len(running)
@@ -289,10 +346,25 @@ class Requests(RuleBasedStateMachine):
         self.plans.remove(found)
         return found
 
+    def _hedged(self, plan: Plan, step: Attempt) -> None:
+        """A second one is asked that is well, once, within the budget."""
+        second = _beside(plan)
+        assert second is step.upstream and second is not plan.node and second is not None
+        assert second.breaker.state is State.CLOSED and not second.out
+        assert plan.tried.count(second) == 1
+        assert step.number == plan.attempts <= RETRY.attempts_max
+        assert plan.state.hedging._saved > -1e-6
+
     def _told(self, plan: Plan, step: Step) -> None:
+        if isinstance(step, Beside):
+            assert plan.node is not None and plan.beside is None
+            step = Attempt(plan.node, plan.attempts)
+            self.plans.append((plan, step))
+            return
         self.plans.append((plan, step))
         assert plan.attempts <= RETRY.attempts_max
-        assert len(plan.tried) <= RETRY.attempts_per_target + plan.resumes
+        hedges = plan.hedged is not None
+        assert len(plan.tried) <= RETRY.attempts_per_target + plan.resumes + hedges
         if isinstance(step, Attempt):
             self._asked(plan)
         elif isinstance(step, Problem) and step.status == 503 and not plan.attempts:
@@ -358,8 +430,14 @@ class Requests(RuleBasedStateMachine):
         return found
 
 
+def _beside(plan: Plan) -> Node | None:
+    return None if plan.beside is None else plan.beside.node
+
+
 def _holds(plan: Plan, limiter: Limiter) -> int:
     grants = [*plan.grants.values(), plan.grant]
+    if plan.beside is not None:
+        grants.append(plan.beside.grant)
     return sum(grant is not None and grant._limiter is limiter for grant in grants)
 
 

@@ -31,7 +31,7 @@ CHAT = "/v1/chat/completions"
 class Desk:
     """Sends every request to `node`, renamed to `name` where one is given."""
 
-    comments = False
+    impatient = False
 
     def __init__(self, node: Node, name: str | None) -> None:
         self.node = node

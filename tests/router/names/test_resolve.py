@@ -145,21 +145,24 @@ def test_an_alias_overrides_field_by_field_and_its_limits_add_up() -> None:
 [models.fast]
 backend_model = "qwen"
 timeouts = { total_s = 9, comment_every_s = 0 }
+hedge_after_ms = 0
 prefer_warm_ms = 0
 limits = { rpm = 1 }
 [models.qwen]
 strategy = "prefix"
 prefer_warm_ms = 2_000
 timeouts = { first_event_s = 5, total_s = 50, comment_every_s = 15 }
+hedge_after_ms = 500
 limits = { rpm = 10 }
 """
     (target,) = resolve(text, "fast").targets
     assert target.strategy == "prefix"
     assert target.prefer_warm_s == 0.0
     assert (target.timeouts.first_event_s, target.timeouts.total_s) == (5, 9)
-    assert target.timeouts.comment_every_s == 0
+    assert (target.timeouts.comment_every_s, target.hedge_after_s) == (0, 0.0)
     assert [(name, limits.rpm) for name, limits in target.limited] == [("fast", 1), ("qwen", 10)]
     (target,) = resolve(text, "qwen").targets
+    assert target.hedge_after_s == 0.5
     assert target.timeouts.total_s == 50, "the alias changes nothing for the model itself"
 
 
