@@ -29,6 +29,7 @@ from router.brain import Brain, Log
 from router.config import Config
 from router.door import Door
 from router.fleet import Changes, Fleet
+from router.crowd import Crowd
 from router.following import Following
 from router.keys import place
 from router.keys.api import KeysApi
@@ -302,3 +303,8 @@ class Router:
 
     def _spawn(self, coro: Coroutine[Any, Any, None], name: str) -> None:
         self._background.append(tasks.spawn(coro, name, fatal=True))
+                    metrics.DoorCollector(self._at_the_door),
+    def _at_the_door(self) -> tuple[int, Crowd] | None:
+        relay = self._relay
+        return None if relay is None else (len(relay.clients), relay.crowd)
+

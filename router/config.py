@@ -142,7 +142,10 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     head_s: Positive = 10
     #: A client's body: no byte for this long is 408.
     body_idle_s: Positive = 60
-    #: A client that takes no byte of its answer for this long is closed.
+    #: A client's body, from its head on: this, and a second for each `client_bytes_per_s_min`
+    #: bytes that came. Slower is 408.
+    body_s: Positive = 60
+    #: A client that takes less of its answer than `client_bytes_per_s_min` for so long is closed.
     write_idle_s: Positive = 120
     #: A kept connection without a request, towards clients.
     keep_alive_s: Positive = 75
@@ -174,8 +177,13 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     event_bytes_max: Bytes = 1 << 20
     #: Of a stream that may be resumed, the text that is kept for that; a longer one is not resumed.
     resume_bytes_max: Bytes = 1 << 20
-    #: Clients' connections; above it new ones are closed.
+    #: Clients' connections; above it new ones are refused.
     connections_max: Count = 10_000
+    #: Of one client address (IPv6: of one /64), but for trusted_proxies; above it new ones are
+    #: refused. 0: no limit.
+    connections_per_address_max: Annotated[int, Meta(ge=0)] = 5_000
+    #: Bytes a second that a client sends of its body, or takes of its answer, at the least. 0: any.
+    client_bytes_per_s_min: Annotated[float, Meta(ge=0)] = 500
     #: Bytes a client may send ahead while its request is in flight.
     pipelined_bytes_max: Bytes = 65_536
     #: Kept connections to one upstream.
@@ -193,6 +201,25 @@ class Usage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hourly_days: Annotated[int, Meta(ge=1, le=3_660)] = 14
     #: So long it is known at all.
     keep_days: Annotated[int, Meta(ge=1, le=36_600)] = 400
+
+
+class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests that wait, where every upstream that could serve them is full."""
+
+    #: For one model. More are refused, those of whoever has the most first. 0: nobody waits.
+    waiting_max: Annotated[int, Meta(ge=0)] = 1_000
+    #: For all models together.
+    waiting_in_all_max: Annotated[int, Meta(ge=0)] = 4_000
+    #: How long one waits at the most; a request's `x-request-timeout` may say less.
+    wait_max_s: Annotated[float, Meta(ge=0)] = 30
+    #: What comes free is shared out in these proportions between requests with `x-priority` high,
+    #: normal (which is what says nothing) and low.
+    high_share: Positive = 16
+    normal_share: Positive = 4
+    low_share: Positive = 1
+    #: An upstream that answers 429, or 503 with Retry-After, is believed to take fewer requests at
+    #: once than it had then. Without: as many as its `max_concurrency` says, or any number.
+    learn: bool = True
 
 
 class Affinity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

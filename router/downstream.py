@@ -15,6 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Protocol
 
 from router import errors
+from router.crowd import household
 from router.errors import Problem, invalid
 from router.head import Head, status_line
 from router.inbound import BODY_LATE, HEAD_LATE, NEVER, Inbound, Incoming
@@ -48,6 +49,8 @@ class Client(Inbound):
     def __init__(self, state: "Relay") -> None:
         super().__init__(state)
         self.peer = ""
+        #: What its connections are counted under; empty where they are not.
+        self.address = ""
         #: A proxy whose word about its clients is taken.
         self.trusted = False
         #: X-Forwarded-For and -Proto, as this connection's upstream requests say them.
@@ -69,18 +72,31 @@ class Client(Inbound):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         state = self.state
-        if len(state.clients) >= state.limits.connections_max:
-            self.closed = True
-            transport.close()
+        limits = state.limits
+        if len(state.clients) >= limits.connections_max:
+            self._turn_away("all")
             return
-        state.clients.add(self)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.trusted = state.trusts(self.peer)
+        if limits.connections_per_address_max and self.peer and not self.trusted:
+            address = household(self.peer)
+            if not state.crowd.enter(address, limits.connections_per_address_max):
+                self._turn_away("address")
+                return
+            self.address = address
+        state.clients.add(self)
         self.forwarded = (
             f"X-Forwarded-For: {self.peer or 'unknown'}\r\nX-Forwarded-Proto: {state.scheme}\r\n"
         ).encode("latin-1")
         self.deadline = state.now() + state.timeouts.keep_alive_s
+
+    def _turn_away(self, why: str) -> None:
+        """Too many. As cheaply as can be: it is not read, and never heard of again."""
+        self.closed = True
+        self.state.crowd.refused[why] += 1
+        self.transport.write(_TURNED_AWAY)
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self.current is not None or self._queue or self.tunnel is not None or self.paused:
@@ -125,7 +141,7 @@ class Client(Inbound):
         self.closed = True
         self.deadline = NEVER
         state = self.state
-        state.clients.discard(self)
+        self.forget()
         tunnel, current = self.tunnel, self.current
         self.tunnel = self.current = None
         if tunnel is not None:
@@ -141,12 +157,19 @@ class Client(Inbound):
         self._pending.clear()
         state.client_gone()
 
+    def forget(self) -> None:
+        """It is gone, or another's."""
+        self.state.clients.discard(self)
+        if self.address:
+            self.state.crowd.leave(self.address)
+            self.address = ""
+
     def pause_writing(self) -> None:
         self.paused = True
         if self.tunnel is not None:
             self.tunnel.client_paused()
         else:
-            self._unsent = NEVER
+            self._unsent = self.transport.get_write_buffer_size()
             self.deadline = self.state.now() + self.state.timeouts.write_idle_s
             if self.current is not None:
                 self.current.client_paused()
@@ -269,7 +292,7 @@ class Client(Inbound):
         if not self.paused:
             self.deadline = now + self.state.timeouts.keep_alive_s
         if self.incoming is not None:
-            self.deadline = now + self.state.timeouts.body_idle_s
+            self.deadline = self.body_deadline(self.incoming)
         if self._queue or self._pending or self._refusal is not None or self._continue:
             self.proceed()
 
@@ -301,18 +324,24 @@ class Client(Inbound):
             self.proceed()
         elif self._head_bytes:
             self._refuse(HEAD_LATE)
+            self.state.crowd.slow["body"] += 1
             self.proceed()
         else:
             self.transport.close()
+            self.state.crowd.slow["head"] += 1
 
     def _slow(self, now: float) -> None:
-        """A client that still takes what was written gets the time for it."""
+        """A client that still takes enough of what was written gets the time for it."""
+        state = self.state
         left = self.transport.get_write_buffer_size()
-        if 0 < left < self._unsent:
+        least = max(state.limits.client_bytes_per_s_min * state.timeouts.write_idle_s, 1)
+        if left and self._unsent - left >= least:
             self._unsent = left
-            self.deadline = now + self.state.timeouts.write_idle_s
-        else:
-            self.abort()
+            self.deadline = now + state.timeouts.write_idle_s
+            return
+        if left:
+            state.crowd.slow["answer"] += 1
+        self.abort()
 
     def abort(self) -> None:
         """Cut the connection so that it cannot be taken for an end: a reset."""
@@ -355,6 +384,14 @@ _NOT_HERE = invalid("control paths are not served on this port", status=404)
 
 
 def problem_head(
+_TOO_MANY = (
+    b'{"error":{"message":"too many connections","type":"server_error","param":null,'
+    b'"code":"overloaded"}}'
+)
+_TURNED_AWAY = (
+    b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-creche-error: router\r\n"
+    b"retry-after: 1\r\nconnection: close\r\n\r\n%b" % (status_line(503), len(_TOO_MANY), _TOO_MANY)
+)
     problem: Problem, count: int, id_line: bytes, close: bool, http10: bool = False
 ) -> bytes:
     """The head of the router's own answer. `id_line` is a whole line or empty."""

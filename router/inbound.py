@@ -154,7 +154,7 @@ class Inbound(asyncio.Protocol):
             if end < len(data):
                 self._counted(data[end:])
             else:
-                self.deadline = state.now() + state.timeouts.body_idle_s
+                self.deadline = self.body_deadline(incoming)
         else:
             self._whole(incoming, data[end:])
         return True
@@ -174,9 +174,18 @@ class Inbound(asyncio.Protocol):
             self._left = 0
             return
         if left:
-            self.deadline = self.state.now() + self.state.timeouts.body_idle_s
+            self.deadline = self.body_deadline(incoming)
         else:
             self._whole(incoming, rest)
+
+    def body_deadline(self, incoming: Incoming) -> float:
+        """When more of this body must have come: a pause has its limit, and so has a trickle."""
+        state = self.state
+        timeouts, pace = state.timeouts, state.limits.client_bytes_per_s_min
+        idle = state.now() + timeouts.body_idle_s
+        if not pace:
+            return idle
+        return min(idle, incoming.started + timeouts.body_s + incoming.body.size / pace)
 
     def _whole(self, incoming: Incoming, rest: bytes) -> None:
         self.incoming = None
@@ -213,7 +222,7 @@ class Inbound(asyncio.Protocol):
                 return
         self._tail = (self._tail + data[-3:])[-3:]
         if self.incoming is not None:
-            self.deadline = self.state.now() + self.state.timeouts.body_idle_s
+            self.deadline = self.body_deadline(self.incoming)
             self._framed += count
             most = (
                 2 * self.state.limits.head_bytes_max + _FRAMING_PER_BYTE * self.incoming.body.size

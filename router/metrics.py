@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from router.brain import Brain
 from router.breaker import State
+from router.crowd import Crowd
 from router.outcome import WORDS
 from router.window import BUCKETS, Histogram
 
@@ -139,6 +140,35 @@ class RouterCollector(Collector):
 
 
 _BREAKER = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+
+
+class DoorCollector(Collector):
+    """`read` gives how many connections are open, and what was turned away; None: not yet."""
+
+    def __init__(self, read: Callable[[], tuple[int, Crowd] | None]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Family]:
+        found = self._read()
+        if found is None:
+            return
+        connections, crowd = found
+        yield GaugeMetricFamily("creche_connections", "Clients' connections.", connections)
+        refused = CounterMetricFamily(
+            "creche_connections_refused",
+            "Connections above connections_max (all) or connections_per_address_max (address).",
+            labels=["why"],
+        )
+        for why, count in crowd.refused.items():
+            refused.add_metric([why], count)
+        slow = CounterMetricFamily(
+            "creche_slow_clients",
+            "Clients closed because a head or body came, or an answer was taken, too slowly.",
+            labels=["of"],
+        )
+        for of, count in crowd.slow.items():
+            slow.add_metric([of], count)
+        yield from (refused, slow)
 
 
 class ConfigCollector(Collector):

@@ -18,6 +18,7 @@ from router.body import Bodies
 from router.config import Config
 from router.downstream import Client
 from router.errors import Problem, invalid
+from router.crowd import Crowd
 from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
 from router.inbound import Incoming
@@ -63,6 +64,7 @@ class Relay:
         self.bodies = Bodies(
             loop,
             body_bytes_max=limits.body_bytes_max,
+        self.crowd = Crowd()
             body_memory_bytes=limits.body_memory_bytes,
             memory_bytes_max=limits.bodies_memory_bytes_max,
             disk_bytes_max=limits.bodies_disk_bytes_max,
@@ -158,7 +160,7 @@ class Relay:
         control = self.control
         assert control is not None
         client.closed = True
-        self.clients.discard(client)
+        client.forget()
         hand_over(client.transport, control, data + rest)
         self.client_gone()
 

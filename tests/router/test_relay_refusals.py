@@ -103,17 +103,6 @@ async def test_all_bodies_together_have_room_or_are_told_to_come_again() -> None
         await rig.quiet()
 
 
-async def test_connections_are_counted() -> None:
-    async with serving(always(OK), limits={"connections_max": 1}) as rig:
-        first = await rig.client()
-        first.send("/v1/chat/completions", CHAT)
-        await first.answer()
-        assert await rig.ask(GET + b"\r\n") == b""
-        await first.close()
-        await until(lambda: not rig.relay.clients)
-        assert (await rig.post("/v1/chat/completions", CHAT)).status == 200
-
-
 async def test_a_body_that_is_mostly_framing() -> None:
     async with serving(always(OK)) as rig:
         client = await rig.client()
