@@ -27,9 +27,9 @@ from router.accesslog import AccessLog, Pipe
 from router.audit import Audit
 from router.brain import Brain, Log
 from router.config import Config
+from router.crowd import Crowd
 from router.door import Door
 from router.fleet import Changes, Fleet
-from router.crowd import Crowd
 from router.following import Following
 from router.keys import place
 from router.keys.api import KeysApi
@@ -281,6 +281,7 @@ class Router:
                 self.brain,
                 metrics.registry(
                     metrics.RouterCollector(self.brain, lambda: self.following.link.connected),
+                    metrics.DoorCollector(self._at_the_door),
                     metrics.ConfigCollector(self.reloader.read),
                 ),
                 link=lambda: self.following.link,
@@ -297,14 +298,13 @@ class Router:
             operator=operator,
         )
 
+    def _at_the_door(self) -> tuple[int, Crowd] | None:
+        relay = self._relay
+        return None if relay is None else (len(relay.clients), relay.crowd)
+
     @property
     def ready(self) -> bool:
         return self._has_table or self.fleet.synced_once
 
     def _spawn(self, coro: Coroutine[Any, Any, None], name: str) -> None:
         self._background.append(tasks.spawn(coro, name, fatal=True))
-                    metrics.DoorCollector(self._at_the_door),
-    def _at_the_door(self) -> tuple[int, Crowd] | None:
-        relay = self._relay
-        return None if relay is None else (len(relay.clients), relay.crowd)
-

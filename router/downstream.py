@@ -320,15 +320,15 @@ class Client(Inbound):
         elif self.current is not None:
             self.current.timed_out(now)
         elif self.incoming is not None:
+            self.state.crowd.slow["body"] += 1
             self._refuse(BODY_LATE)
             self.proceed()
         elif self._head_bytes:
+            self.state.crowd.slow["head"] += 1
             self._refuse(HEAD_LATE)
-            self.state.crowd.slow["body"] += 1
             self.proceed()
         else:
             self.transport.close()
-            self.state.crowd.slow["head"] += 1
 
     def _slow(self, now: float) -> None:
         """A client that still takes enough of what was written gets the time for it."""
@@ -380,10 +380,6 @@ class Client(Inbound):
         )
 
 
-_NOT_HERE = invalid("control paths are not served on this port", status=404)
-
-
-def problem_head(
 _TOO_MANY = (
     b'{"error":{"message":"too many connections","type":"server_error","param":null,'
     b'"code":"overloaded"}}'
@@ -392,6 +388,10 @@ _TURNED_AWAY = (
     b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-creche-error: router\r\n"
     b"retry-after: 1\r\nconnection: close\r\n\r\n%b" % (status_line(503), len(_TOO_MANY), _TOO_MANY)
 )
+_NOT_HERE = invalid("control paths are not served on this port", status=404)
+
+
+def problem_head(
     problem: Problem, count: int, id_line: bytes, close: bool, http10: bool = False
 ) -> bytes:
     """The head of the router's own answer. `id_line` is a whole line or empty."""

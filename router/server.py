@@ -16,9 +16,9 @@ from common.errors import RefusalError
 from common.tasks import cancel, spawn
 from router.body import Bodies
 from router.config import Config
+from router.crowd import Crowd
 from router.downstream import Client
 from router.errors import Problem, invalid
-from router.crowd import Crowd
 from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
 from router.inbound import Incoming
@@ -57,6 +57,7 @@ class Relay:
         #: For HTTP/1.0 without a Host.
         self.host = b"localhost"
         self.clients: set[Client] = set()
+        self.crowd = Crowd()
         self.draining = False
         #: Clients' keys. None: nobody is asked for one.
         self.ring: KeyRing | None = None
@@ -64,7 +65,6 @@ class Relay:
         self.bodies = Bodies(
             loop,
             body_bytes_max=limits.body_bytes_max,
-        self.crowd = Crowd()
             body_memory_bytes=limits.body_memory_bytes,
             memory_bytes_max=limits.bodies_memory_bytes_max,
             disk_bytes_max=limits.bodies_disk_bytes_max,
