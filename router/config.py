@@ -203,25 +203,6 @@ class Usage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep_days: Annotated[int, Meta(ge=1, le=36_600)] = 400
 
 
-class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requests that wait, where every upstream that could serve them is full."""
-
-    #: For one model. More are refused, those of whoever has the most first. 0: nobody waits.
-    waiting_max: Annotated[int, Meta(ge=0)] = 1_000
-    #: For all models together.
-    waiting_in_all_max: Annotated[int, Meta(ge=0)] = 4_000
-    #: How long one waits at the most; a request's `x-request-timeout` may say less.
-    wait_max_s: Annotated[float, Meta(ge=0)] = 30
-    #: What comes free is shared out in these proportions between requests with `x-priority` high,
-    #: normal (which is what says nothing) and low.
-    high_share: Positive = 16
-    normal_share: Positive = 4
-    low_share: Positive = 1
-    #: An upstream that answers 429, or 503 with Retry-After, is believed to take fewer requests at
-    #: once than it had then. Without: as many as its `max_concurrency` says, or any number.
-    learn: bool = True
-
-
 class Affinity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which requests belong together. A body's `prompt_cache_key` always comes first."""
 
