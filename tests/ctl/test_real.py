@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.fleet import Fleet
 from tests.support.ports import free_port
-from tests.support.processes import ROOT
+from tests.support.processes import NO_AUTHORITIES, ROOT
 from tests.support.until import until_sync
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -41,7 +41,7 @@ def creche(
 
 def environment(**more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CRECHE_")}
-    return {**kept, "XDG_CONFIG_HOME": "/nonexistent", **more}
+    return {**kept, **NO_AUTHORITIES, "XDG_CONFIG_HOME": "/nonexistent", **more}
 
 
 def mock(name: str, *models: str, **more: Any) -> dict[str, Any]:

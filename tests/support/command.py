@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tests.support.fleet import Fleet
-from tests.support.processes import ROOT, Process
+from tests.support.processes import NO_AUTHORITIES, ROOT, Process
 
 
 class Said:
@@ -45,4 +45,4 @@ def begin(fleet: Fleet, *arguments: str) -> Process:
 
 def _environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CRECHE_")}
-    return {**kept, "XDG_CONFIG_HOME": "/nonexistent"}
+    return {**kept, **NO_AUTHORITIES, "XDG_CONFIG_HOME": "/nonexistent"}

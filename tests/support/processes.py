@@ -21,6 +21,8 @@ from tests.support.until import until, until_sync
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "CRECHE_TEST_RUN"
 LOG_TAIL_BYTES = 4000
+#: Reading the system's authorities takes a tenth of each start, and no test asks for one of theirs.
+NO_AUTHORITIES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": "/nonexistent"}
 
 
 class Process:
@@ -182,6 +184,7 @@ class Processes:
         }
         return {
             **kept,
+            **NO_AUTHORITIES,
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
             "XDG_STATE_HOME": str(self.folder / "state"),
