@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from common import config, daemon, logs
+from common import config, daemon, holder, logs
 from common.config import ConfigError, Document, Problem
 from common.version import VERSION
 
@@ -39,6 +39,7 @@ class Program(Generic[C]):
 
     `check` finds faults across fields; `describe` is what `check FILE` prints when there is none;
     `main` runs the daemon with its configuration and the path it was read from (None: no file).
+    `replaceable`: it may be run under a holder (`common.holder`), which is up to its `__main__`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Program(Generic[C]):
         *,
         check: Callable[[C, Document], list[Problem]] = no_problems,
         describe: Callable[[C], str] = lambda _: "nothing wrong",
+        replaceable: bool = False,
     ) -> None:
         self.name = name
         self.description = description
@@ -57,6 +59,7 @@ class Program(Generic[C]):
         self.main = main
         self.check = check
         self.describe = describe
+        self.replaceable = replaceable
 
     def run(self, argv: Sequence[str] | None = None) -> int:
         """What the console script returns: the exit status."""
@@ -105,6 +108,13 @@ class Program(Generic[C]):
             default="auto",
             help="json: an object per line; text: for people; auto: text on a terminal (default)",
         )
+        if self.replaceable:
+            parser.add_argument(
+                holder.FLAG,
+                action="store_true",
+                help="a small parent holds the ports: SIGUSR2 to it replaces the process that "
+                "serves by a new one without a refused connection",
+            )
         parser.add_argument("--version", action="version", version=f"{self.name} {VERSION}")
         return parser
 

@@ -3,6 +3,7 @@
     start ──main calls ready()──▶ running ──SIGTERM, SIGINT, or fail(error)──▶ stopping ──▶ end
     a second signal sets `hurry`; a third, or HURRY_S later, cancels what is left
     SIGHUP ends a daemon, unless it asked for it with `on_reload` and its terminal is still there
+    under a holder (`held`): the same by its words; "leave" begins to end with a successor there
 
 Exit status: 0 stopped as asked; 1 refused to start or failed, with the reason on stderr.
 """
@@ -21,7 +22,10 @@ import structlog
 from common import clock, tasks
 from common.config import ConfigError
 from common.errors import RefusalError
+from common.held import Held
+from common.holder import MEET
 from common.redact import redact
+from common.succession import HURRY, LEAVE, OWN, RELOAD, STOP
 
 _log = structlog.get_logger("daemon")
 HURRY_S = 5.0
@@ -39,7 +43,10 @@ class Daemon:
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
         self.error: BaseException | None = None
-        self._notify = Notifier.from_environment()
+        #: Who has our sockets, where it is not us.
+        self.held = Held.from_environment()
+        self._notify = Notifier.from_environment(self.held)
+        self._reload: Callable[[], None] | None = None
         self._main: asyncio.Future[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._on_terminal = False
@@ -60,6 +67,7 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         self._on_terminal = _has_terminal()
+        self._reload = act
         loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload, act)
 
     def reloading(self) -> None:
@@ -92,15 +100,49 @@ class Daemon:
             self.stop()
         elif not self.hurry.is_set():
             _log.warning("hurrying", signal=which.name)
-            self.hurry.set()
-            asyncio.get_running_loop().call_later(HURRY_S, self._cut)
+            self._hurry()
         else:
             self._cut()
+
+    def _hurry(self) -> None:
+        self.hurry.set()
+        asyncio.get_running_loop().call_later(HURRY_S, self._cut)
+
+    def _told(self, held: Held, word: str, given: socket.socket | None) -> None:
+        """By the holder. Signals may come besides, so a word said twice is said once."""
+        if word == RELOAD:
+            if self._reload is not None:
+                self._asked_to_reload(self._reload)
+        elif word == OWN:
+            held.owned.set()
+        elif word == MEET and given is not None:
+            if held.meet is not None:
+                held.meet(given)
+            else:
+                given.close()
+        elif word == LEAVE:
+            held.leave(given)
+            if not self.stopping.is_set():
+                _log.info("replaced")
+                self.stop()
+        elif word == HURRY and self.stopping.is_set():
+            if not self.hurry.is_set():
+                self._hurry()
+        else:
+            if not word:
+                _log.warning("the holder of the port has gone")
+            held.stopped.set()
+            if not self.stopping.is_set():
+                _log.info("stopping", told=STOP)
+                self.stop()
 
     async def run(self, main: Main) -> None:
         """Run `main` to its end; raise what it, or a fatal task, failed with."""
         loop = asyncio.get_running_loop()
         tasks.on_fatal(self.fail)
+        held = self.held
+        if held is not None:
+            held.listen(lambda word, given: self._told(held, word, given))
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, self.signalled, which)
         self._main = asyncio.ensure_future(main(self))  # noqa: TID251  (awaited right here)
@@ -114,6 +156,8 @@ class Daemon:
             if self._watchdog is not None:
                 self._watchdog.cancel()
             self._notify.close()
+            if held is not None:
+                held.close()
         if self.error is not None:
             raise self.error
 
@@ -137,25 +181,34 @@ class Daemon:
 
 
 class Notifier:
-    """systemd's notify protocol: datagrams to $NOTIFY_SOCKET (`@` is the abstract namespace)."""
+    """systemd's notify protocol: datagrams to $NOTIFY_SOCKET (`@` is the abstract namespace).
 
-    def __init__(self, path: str | None, watchdog_s: float | None = None) -> None:
-        self.watchdog_s = watchdog_s if path else None
+    Under a holder it goes to that, which speaks to systemd for whoever serves.
+    """
+
+    def __init__(
+        self, path: str | None, watchdog_s: float | None = None, held: Held | None = None
+    ) -> None:
+        self.watchdog_s = watchdog_s if path or held else None
+        self._held = held
         self._path = "\0" + path[1:] if path and path.startswith("@") else path
         self._socket: socket.socket | None = None
 
     @classmethod
-    def from_environment(cls) -> "Notifier":
+    def from_environment(cls, held: Held | None = None) -> "Notifier":
         """The variables are taken away: engines that we start must not speak for us."""
         path = os.environ.pop("NOTIFY_SOCKET", None)
         usec = os.environ.pop("WATCHDOG_USEC", "")
         pid = os.environ.pop("WATCHDOG_PID", "")
         mine = not pid or pid == str(os.getpid())
         watchdog_s = int(usec) / 1e6 if usec.isdigit() and int(usec) > 0 and mine else None
-        return cls(path or None, watchdog_s)
+        return cls(path or None, watchdog_s, held)
 
     def send(self, message: str) -> None:
         """Best effort: a service manager that does not listen is no reason to fail."""
+        if self._held is not None:
+            self._held.send(message)
+            return
         if self._path is None:
             return
         with contextlib.suppress(OSError):

@@ -208,10 +208,13 @@ class Server:
             self._servers.append(await loop.create_server(self.protocol, sock=one))
             self.addresses.append(one.getsockname()[:2])
 
-    async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Accept no more, let answers in progress end for `timeout_s`, then cut the rest."""
+    def stop_accepting(self) -> None:
         for server in self._servers:
             server.close()
+
+    async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Accept no more, let answers in progress end for `timeout_s`, then cut the rest."""
+        self.stop_accepting()
         await asyncio.sleep(0)  # a head that has just been read gets its handler first
         inner = self._runner.server
         if inner is not None:

@@ -1,22 +1,19 @@
-"""`creche-router`: run the router, or check its configuration files."""
+"""`creche-router`: run the router, or check its configuration files.
+
+With --replaceable this process only holds the ports, and the router is its child: so nothing of
+the router is imported before that is known.
+"""
 
 import sys
 
-from common.cli import Program
-from router import app, check
-from router.config import Config
-
-PROGRAM = Program(
-    "creche-router",
-    "Sends each request to the engine that will serve it best.",
-    Config,
-    app.main,
-    check=check.problems,
-    describe=check.summary,
-)
+from common import holder
 
 
 def main() -> int:
+    if holder.wanted(sys.argv[1:]):
+        return holder.run("router")
+    from router.program import PROGRAM
+
     return PROGRAM.run()
 
 

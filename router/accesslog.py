@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 
@@ -201,8 +202,10 @@ class Pipe:
 
     BYTES_MAX = 16 << 20
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, shared: bool = False) -> None:
+        """`shared`: another process writes lines there, too. None may end up inside another."""
         self._fd = fd
+        self._write_all = _write_lines if shared else _write_all
         self._waiting = bytearray()
         self._busy: asyncio.Future[None] | None = None
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -242,7 +245,7 @@ class Pipe:
             data, loop, busy = self._jobs.get()
             # Where the reader has gone there is nobody to tell.
             with contextlib.suppress(OSError):
-                _write_all(self._fd, data)
+                self._write_all(self._fd, data)
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(_settle, busy)
 
@@ -261,3 +264,13 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _write_lines(fd: int, data: bytes) -> None:
+    """In pieces that a pipe takes whole or not yet, each of whole lines."""
+    while data:
+        end = len(data)
+        if end > select.PIPE_BUF:
+            end = data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or data.find(b"\n") + 1 or end
+        _write_all(fd, data[:end])
+        data = data[end:]

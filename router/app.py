@@ -3,6 +3,7 @@
 configuration ─▶ bind ─▶ snapshot ─▶ watch ─▶ relay ─▶ ready
 reload: `swap`, everything that a configuration says in one turn of the loop
 stop: no new connections ─▶ requests end, up to drain_s ─▶ watch ─▶ last snapshot, last log lines
+replaced: files released, connections handed on ─▶ requests end, up to replaced_drain_s ─▶ as above
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from aiohttp import ClientSession, web
 from common import clock, http, listen, logs, paths, tasks
 from common.daemon import Daemon
 from common.errors import RefusalError
+from common.held import Held
 from common.http import Server
 from common.wire.registry import Service
 from router import access, control, judging, loaded, metrics, snapshot, versions
@@ -37,6 +39,7 @@ from router.keys.keeper import Keeper
 from router.keys.ring import KeyRing
 from router.keys.store import StoreError
 from router.loaded import Loaded
+from router.passing import Heir
 from router.plan import Plan
 from router.probe import Prober
 from router.reload import Reloader
@@ -60,17 +63,24 @@ async def main(daemon: Daemon, _: Config, path: Path | None) -> None:
     start, file = loaded.at_start(path)
     config = start.config
     async with contextlib.AsyncExitStack() as stack:
-        opened = _open(config, stack)
-        router = Router(start, file)
+        held = daemon.held
+        opened = _open(config, stack, held)
+        router = Router(start, file, held)
         daemon.on_reload(router.reloader.ask)
         stack.push_async_callback(router.close)
         await router.start(daemon)
+        if held is not None and held.is_heir and config.registries:
+            # Who serves has a table: it is not replaced by one that has none.
+            await router.has_table(daemon.stopping)
         await router.serve(opened.sockets["listen"], opened.sockets.get("control_listen", []))
         _settle_memory()
         _log.info("serving", listen=config.listen, registries=list(config.registries))
         daemon.ready(f"serving on {config.listen}")
         await daemon.until_stopped()
-        await router.drain(daemon.hurry)
+        if held is not None and held.replaced:
+            await router.hand_on(held, daemon.hurry)
+        others_hold = "listen" in opened.given and (held is None or held.kept)
+        await router.drain(daemon.hurry, accepting=not others_hold)
 
 
 def _settle_memory() -> None:
@@ -81,11 +91,14 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _open(config: Config, stack: contextlib.AsyncExitStack) -> listen.Opened:
+def _open(config: Config, stack: contextlib.AsyncExitStack, held: Held | None) -> listen.Opened:
     """Before anything else: a taken port must stop nothing that runs."""
     keys = zip(("listen", "control_listen"), access.listens(config), strict=False)
-    opened = listen.open_all(dict(keys))
+    # Under a holder of our own the file may name other addresses than it did.
+    opened = listen.open_all(dict(keys), must_match=held is None or held.kept)
     stack.callback(opened.close)
+    if held is not None:
+        held.listens_on([one for found in opened.sockets.values() for one in found])
     return opened
 
 
@@ -104,10 +117,11 @@ def _both(first: Log, second: Log) -> Log:
 class Router:
     """Every part, and the order in which they begin and end."""
 
-    def __init__(self, start: Loaded, file: Path | None) -> None:
+    def __init__(self, start: Loaded, file: Path | None, held: Held | None = None) -> None:
         config = start.config
         self._loaded = start
-        self._pipe = Pipe(sys.stdout.fileno())
+        self._held = held
+        self._pipe = Pipe(sys.stdout.fileno(), shared=held is not None)
         self.log = AccessLog(self._pipe.write, short=sys.stdout.isatty())
         self.brain = Brain(
             config, random.random, node=start.providers.node, names=start.names, hooks=start.hooks
@@ -117,7 +131,8 @@ class Router:
         self.meter = Meter(folder, config.usage)
         self._log_requests()
         self._snapshot = folder / SNAPSHOT_NAME
-        self.keeper = snapshot.Keeper(self._snapshot, self.fleet)
+        self._owns = held is None or held.owned.is_set()
+        self.keeper = snapshot.Keeper(self._snapshot, self.fleet, owned=self._owns)
         self.reloader = Reloader(self, start, file, Versions(folder / versions.FOLDER))
         self.following = Following(
             self.fleet, self._apply, reported=self.brain.reported, dice=random.random
@@ -129,6 +144,7 @@ class Router:
         #: Names that the file itself has.
         self._named: frozenset[str] = frozenset()
         self._has_table = False
+        self._synced = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self._probes: ClientSession | None = None
         self._servers: list[Server] = []
@@ -137,7 +153,10 @@ class Router:
     async def start(self, daemon: Daemon) -> None:
         """Everything but the ports."""
         config = self._loaded.config
-        await self.reloader.started()
+        if self._held is None or self._owns:
+            await self.reloader.started()
+        else:
+            self._spawn(self._come_into(self._held), "router.files")
         if config.client_keys == "required":
             await self._follow_keys()
         self._take_services({})
@@ -163,10 +182,43 @@ class Router:
         self._relay = await serve_relay(
             public, self.brain, self._loaded.config, handed_over, ring=self._door.ring
         )
+        if self._held is not None:
+            self._held.meet = self._relay.adopt
 
-    async def drain(self, hurry: asyncio.Event) -> None:
-        """Take no more; let what runs end, for `drain_s` or until `hurry`."""
+    async def _come_into(self, held: Held) -> None:
+        """The files, once a predecessor has released them."""
+        await self.reloader.started(held.owned)
+        self.keeper.own()
+
+    async def has_table(self, stopping: asyncio.Event) -> None:
+        """Wait for it, or for a stop."""
+        if not self.ready:
+            waits = [tasks.spawn(one.wait(), "router.table") for one in (self._synced, stopping)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await tasks.cancel(*waits)
+
+    async def hand_on(self, held: Held, hurry: asyncio.Event) -> None:
+        """A successor serves: it gets the files, idle connections, and what becomes idle."""
+        if self._relay is None:
+            return
+        for server in self._servers:
+            server.stop_accepting()
+        self._relay.stop_accepting()
+        if held.owned.is_set():
+            await self.reloader.release()
+            await self.keeper.release()
+            held.released()
+        limit_s = self._loaded.config.timeouts.replaced_drain_s
+        await self._relay.hand_on(Heir(held.take_heir), limit_s, hurry, held.stopped)
+        if self._relay.clients and not held.stopped.is_set():
+            hurry.set()
+
+    async def drain(self, hurry: asyncio.Event, *, accepting: bool = True) -> None:
+        """Let what runs end, for `drain_s` or until `hurry`. Without `accepting`, others have the
+        sockets: who comes meanwhile is theirs."""
         if self._relay is not None:
+            if not accepting:
+                self._relay.stop_accepting()
             await self._relay.drain(self._loaded.config.timeouts.drain_s, hurry)
 
     async def close(self) -> None:
@@ -267,6 +319,8 @@ class Router:
             records = {n: s for n, s in records.items() if n not in self._named}
         self.brain.apply(records, suspect=changes.suspect, fresh=changes.fresh)
         self.keeper.changed()
+        if self.fleet.synced_once:
+            self._synced.set()
 
     async def _tick(self) -> None:
         while True:

@@ -284,13 +284,17 @@ class Client(Inbound):
         self.current = None
         if self.closed:
             return
-        last = not self._queue and (self.state.draining or (self.eof and not self._pending))
+        state = self.state
+        # Handing on, an answer that announced no close leaves its connection to the successor.
+        last = not self._queue and (
+            (state.draining and state.heir is None) or (self.eof and not self._pending)
+        )
         if self.closing or last:
             self.closing = True
             self.linger()
             return
         if not self.paused:
-            self.deadline = now + self.state.timeouts.keep_alive_s
+            self.deadline = now + state.timeouts.keep_alive_s
         if self.incoming is not None:
             self.deadline = self.body_deadline(self.incoming)
         if self._queue or self._pending or self._refusal is not None or self._continue:

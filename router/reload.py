@@ -80,12 +80,20 @@ class Reloader:
         self._watching: asyncio.Task[None] | None = None
         self._undo_until: float | None = None
 
-    async def started(self) -> None:
-        """A file that a start was made with is a good one: keep it."""
-        version, note = await self._keep(self.state.loaded)
-        self.state = State(self.state.loaded, version, "start", self.state.at)
-        if note:
-            _log.error("configuration not kept", why=note)
+    async def started(self, owned: asyncio.Event | None = None) -> None:
+        """A file that a start was made with is a good one: keep it, once the versions are `owned`.
+        Changes wait until then."""
+        async with self._lock:
+            if owned is not None:
+                await owned.wait()
+            version, note = await self._keep(self.state.loaded)
+            self.state = State(self.state.loaded, version, "start", self.state.at)
+            if note:
+                _log.error("configuration not kept", why=note)
+
+    async def release(self) -> None:
+        """Versions are another's from now on: a change that was begun is ended, none follows."""
+        await self._lock.acquire()
 
     # --- what is asked of it ----------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 start ─▶ serving ─ drain ─▶ still accepting, every answer says `Connection: close`
                              └─ nothing in flight, or drain_s over ─▶ listeners close, then all
+serving ─ hand on ─▶ accepts no more, idle connections go to the successor
+                             └─ nobody left, or replaced_drain_s over ─▶ all close
 """
 
 import asyncio
@@ -11,7 +13,7 @@ import socket
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from common import clock, http
+from common import clock, http, logs
 from common.errors import RefusalError
 from common.tasks import cancel, spawn
 from router.body import Bodies
@@ -23,16 +25,21 @@ from router.gateway import Gateway
 from router.handover import Control, hand_over, request_bytes
 from router.inbound import Incoming
 from router.keys.ring import KeyRing
+from router.passing import Adopting, Heir
 from router.reading import INLINE_BYTES_MAX
 from router.request_id import RequestIds
 from router.seam import Desk
 from router.sweep import Sweep
 from router.uplink import Pool
 
+#: How often it is looked who has become idle and may go to the successor.
+_PASS_EVERY_S = 0.02
 #: How long a close waits for last words to leave.
 _CLOSE_S = 1.0
 #: A control request's body: admin calls and configurations.
 _CONTROL_BODY_BYTES_MAX = 1 << 20
+
+_log = logs.get("relay")
 
 
 class Relay:
@@ -59,6 +66,8 @@ class Relay:
         self.clients: set[Client] = set()
         self.crowd = Crowd()
         self.draining = False
+        #: Who takes this one's place. Asked for only while draining.
+        self.heir: Heir | None = None
         #: Clients' keys. None: nobody is asked for one.
         self.ring: KeyRing | None = None
         self.now: Callable[[], float] = clock.monotonic
@@ -96,6 +105,7 @@ class Relay:
         self._quiet: asyncio.Event | None = None
         self._gone: asyncio.Event | None = None
         self._closed = False
+        self._adopting: list[Adopting] = []
 
     def reconfigure(self, config: Config) -> None:
         """From the next request on: those that run keep what they began with."""
@@ -184,6 +194,39 @@ class Relay:
         await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         await cancel(*waits)
 
+    def stop_accepting(self) -> None:
+        """Where others hold the sockets, too: what stands in their queue waits for those."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    def adopt(self, channel: socket.socket) -> None:
+        """Take over the connections that a predecessor sends through `channel`."""
+        self._adopting = [one for one in self._adopting if one.open]
+        self._adopting.append(Adopting(channel, lambda: Client(self)))
+
+    async def hand_on(self, heir: Heir, timeout_s: float, *ends: asyncio.Event) -> None:
+        """A successor serves on the same sockets. Until all have gone there or ended; for
+        `timeout_s`, or until one of `ends`.
+
+        What predecessors still send is passed on, too: they are told of the new successor when
+        this one is.
+        """
+        self.heir = heir
+        self.draining = True
+        self.stop_accepting()
+        until = self.now() + timeout_s
+        waits = [spawn(one.wait(), "relay.hand_on") for one in ends]
+        left = True
+        while left and self.now() < until and not any(one.is_set() for one in ends):
+            heir.take(list(self.clients))
+            # At least once: an accepted connection is made one turn later.
+            await asyncio.wait(waits, timeout=_PASS_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            left = bool(self.clients) or any(one.open for one in self._adopting)
+        await cancel(*waits)
+        self.heir = None
+        _log.info("handed on", connections=heir.passed, left=len(self.clients))
+
     async def close(self) -> None:
         """Close at once. What is in flight is told, where it can be."""
         if self._closed:
@@ -201,6 +244,8 @@ class Relay:
         for client in list(self.clients):
             client.abort()
         self._sweep.close()
+        for one in self._adopting:
+            one.close()
         self.pool.close()
         await asyncio.sleep(0)
         self.bodies.close()

@@ -97,20 +97,39 @@ def save(path: Path, snapshot: Snapshot) -> None:
 
 
 class Keeper:
-    """Writes what changed, at most every `every_s`, off the loop; and once more on `close`."""
+    """Writes what changed, at most every `every_s`, off the loop; and once more on `close`.
 
-    def __init__(self, path: Path, fleet: Fleet, *, every_s: float = 1.0) -> None:
+    Only while the file is its own: not before `own` where it begins without, nor after `release`.
+    """
+
+    def __init__(
+        self, path: Path, fleet: Fleet, *, every_s: float = 1.0, owned: bool = True
+    ) -> None:
         self._path = path
         self._fleet = fleet
         self._every_s = every_s
         self._changed = asyncio.Event()
+        self._owned = asyncio.Event()
+        if owned:
+            self._owned.set()
+        self._writing = asyncio.Lock()
         self._failing = False
+
+    def own(self) -> None:
+        self._owned.set()
+
+    async def release(self) -> None:
+        """Another writes the file from now on. What was begun is ended."""
+        self._owned.clear()
+        async with self._writing:
+            pass
 
     def changed(self) -> None:
         self._changed.set()
 
     async def run(self) -> None:
         while True:
+            await self._owned.wait()
             await self._changed.wait()
             await self._write()
             await asyncio.sleep(self._every_s)
@@ -121,6 +140,11 @@ class Keeper:
             await self._write()
 
     async def _write(self) -> None:
+        async with self._writing:
+            if self._owned.is_set():
+                await self._save()
+
+    async def _save(self) -> None:
         self._changed.clear()
         snapshot = of(self._fleet, clock.wall())
         if snapshot is None:

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import socket
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import Process, Processes
+from tests.support.systemd import Systemd
 from tests.support.until import until
 
 pytestmark = pytest.mark.real
@@ -226,37 +224,6 @@ async def test_it_runs_on_uvloop_and_without_it_on_asyncio(processes: Processes)
     assert await plain.ended() == 0
     assert processes.all[0].log.startswith("uvloop")
     assert plain.log.startswith("asyncio")
-
-
-class Systemd:
-    """What systemd does: a datagram socket that a service tells its state."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self._socket.settimeout(10)
-
-    def next(self) -> str:
-        return self._socket.recv(4096).decode()
-
-    def until(self, wanted: str) -> list[str]:
-        """Messages up to the wanted one."""
-        said = [self.next()]
-        while said[-1] != wanted:
-            said.append(self.next())
-        return said
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture(params=["a path", "an abstract name"])
-def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]:
-    path = str(tmp_path / "notify") if request.param == "a path" else f"@creche-{uuid.uuid4().hex}"
-    one = Systemd(path)
-    yield one
-    one.close()
 
 
 async def test_systemd_is_told_of_a_reload(processes: Processes, systemd: Systemd) -> None:

@@ -91,6 +91,12 @@ def test_engines_outlive_a_restart_of_their_babysitter() -> None:
     assert "PrivateDevices" not in service
 
 
+def test_the_router_can_be_replaced_and_a_stop_is_told_to_the_holder_alone() -> None:
+    service = options("creche-router.service")
+    assert " --replaceable " in service["ExecStart"]
+    assert service["KillMode"] == "mixed"
+
+
 def test_the_router_takes_another_configuration_without_a_restart() -> None:
     assert options("creche-router.service")["ExecReload"] == "/bin/kill -HUP $MAINPID"
 

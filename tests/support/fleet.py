@@ -38,12 +38,14 @@ class Part:
         self.config = config
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        #: On its command line, besides its configuration.
+        self.flags: tuple[str, ...] = ()
         self.process: Process
 
     def start(self, *, ready: str | None = "/ready") -> Self:
         """Start it (again), and wait until `ready` answers 200; None does not wait."""
         self.process = self.fleet.processes.python(
-            "-m", self.module, "--config", self.config, name=self.name
+            "-m", self.module, *self.flags, "--config", self.config, name=self.name
         )
         if ready is not None:
             self.process.ready_sync(self.url + ready)
@@ -84,11 +86,15 @@ class Fleet:
         """Another `name` is another registry beside the first."""
         return self._part(name, "registry", config, start=start)
 
-    def router(self, *, name: str = "router", start: bool = True, **config: Any) -> Part:
+    def router(
+        self, *, name: str = "router", start: bool = True, replaceable: bool = False, **config: Any
+    ) -> Part:
         """Another `name` is another router beside the first."""
         if "registry" in self.parts:
             config.setdefault("registries", [self.parts["registry"].url])
-        return self._part(name, "router", config, start=start)
+        part = self._part(name, "router", config, start=False)
+        part.flags = ("--replaceable",) if replaceable else ()
+        return part.start() if start else part
 
     def babysitter(
         self, name: str, engines: Sequence[dict[str, Any]], *, start: bool = True, **config: Any
