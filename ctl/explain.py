@@ -67,6 +67,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     needs: dict[str, Any] = field(default_factory=dict)
     targets: list[Target] = field(default_factory=list)
     chosen: str | None = None
+    #: None: answers of this model are not kept, or the router knows no cache.
+    cache: str | None = None
     error: str | None = None
 
 
@@ -180,6 +182,8 @@ def lines(one: Explanation, paint: Paint = PLAIN) -> list[str]:
     needs = {name: value for name, value in one.needs.items() if value is not None}
     if needs:
         found.append(_step("needs", ", ".join(f"{name} {_number(v)}" for name, v in needs.items())))
+    if one.cache:
+        found.append(_step("cache", one.cache))
     for at, target in enumerate(one.targets):
         verb = "fallback" if target.fallback else "then" if at else "choose"
         found += _target(verb, target, paint)

@@ -47,6 +47,7 @@ class Line(Struct, omit_defaults=True):
     tokens_out: int | None = None
     resumed: int | None = None
     hedged: str | None = None
+    cache: str | None = None
     error: str | None = None
 
 
@@ -93,6 +94,7 @@ def line(plan: Plan, end: End, ts: str) -> Line:
         end.tokens_out,
         plan.resumes or None,
         plan.hedged,
+        plan.cache,
         None if end.outcome is _OK else error_of(plan, end),
     )
 
@@ -125,6 +127,8 @@ def console(plan: Plan, end: End, time: str) -> str:
         parts.append(f"{end.tokens_out} tok")
     if plan.attempts > 1:
         parts.append(f"{plan.attempts} attempts")
+    if plan.cache == "hit":
+        parts.append("from the cache")
     if plan.resumes:
         parts.append(f"resumed {plan.resumes}")
     if plan.hedged is not None:

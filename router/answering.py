@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from common import clock
 from router import events
+from router.collected import Collected, may_be_kept
 from router.downstream import Client, connection_line
 from router.events import Splitter
 from router.framing import LAST_CHUNK, Framing
@@ -61,6 +62,8 @@ class Answering:
     _quiet = 0
     #: A small plain answer, for its usage. None: too long, or no JSON.
     _kept: list[bytes] | None = None
+    #: The answer as it passed, where the cache may have it.
+    _collected: Collected | None = None
     #: The body says `stream: true`.
     _stream = False
     #: Comments, or a second upstream, may come before its answer.
@@ -178,6 +181,8 @@ class Answering:
                     self._kept = None
                 else:
                     kept.append(data)
+            if self._collected is not None:
+                self._collect(data)
             if self._framing is CHUNKED:
                 out = b"%b%x\r\n%b\r\n" % (out, len(data), data)
             else:
@@ -194,6 +199,19 @@ class Answering:
             return
         self._write(out)
         self._deadline(clock.monotonic() + self._chunk_s if self._stream else self._until)
+
+    def _keep(self, head: AnswerHead, bytes_max: int) -> None:
+        """The cache wants this answer back. It is told now where it cannot have it."""
+        self._collected = Collected(head.type, bytes_max) if may_be_kept(head, bytes_max) else None
+        if self._collected is None:
+            assert self._ticket is not None
+            self._ticket.unkept()
+
+    def _collect(self, data: bytes) -> None:
+        assert self._collected is not None and self._ticket is not None
+        if not self._collected.add(data):
+            self._collected = None
+            self._ticket.unkept()
 
     def _write(self, data: bytes) -> None:
         if data and not self._client.transport.is_closing():
@@ -233,13 +251,18 @@ class Answering:
         out = self._answer_head(head, clock.monotonic())
         self._phase = EVENTS
         self._committed()
-        stream = link.stream = self._events = Stream(
+        stream = self._events = Stream(
             link.parts,
             splitter,
             self._client.transport.write,
             chunked=self._framing is CHUNKED,
         )
+        if self._collected is None:
+            link.stream = stream
         self._write(out + stream.begin(held))
+        if self._collected is not None:
+            # Every read of it comes here: the connection passes on none by itself.
+            self._collect(held)
         self._relay_events(link)
 
     def _relay_resumable(self, link: Uplink, splitter: Splitter, held: bytes, spoke: bool) -> None:
@@ -263,7 +286,9 @@ class Answering:
         self._phase = EVENTS
         write, chunked = self._client.transport.write, self._framing is CHUNKED
         if said is None:
-            stream = link.stream = Stream(link.parts, splitter, write, chunked=chunked)
+            stream = Stream(link.parts, splitter, write, chunked=chunked)
+            if self._collected is None:
+                link.stream = stream
         else:
             # Every read of it comes here: the connection passes on none by itself.
             self._resume = said
@@ -271,6 +296,8 @@ class Answering:
         self._events = stream
         self._committed()
         self._write(out + stream.begin(held))
+        if self._collected is not None:
+            self._collect(held)
         self._relay_events(link)
 
     def _relay_events(self, link: Uplink) -> None:
@@ -282,6 +309,8 @@ class Answering:
         except events.TooLongError:
             self._cut(Failure.MALFORMED)
             return
+        if self._collected is not None and out:
+            self._collect(stream.last)
         said = self._resume
         if said is not None and (said.error or (link.complete and link.error is None)):
             assert isinstance(stream, Spliced)
@@ -327,6 +356,8 @@ class Answering:
 
     def _read_usage(self, end: End) -> None:
         stream = self._events
+        if self._collected is not None:
+            end.kept = self._collected.whole(events=stream is not None)
         if stream is not None:
             stream.count()
             end.events = stream.events

@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientSession, web
 
@@ -24,7 +24,7 @@ from common.errors import RefusalError
 from common.held import Held
 from common.http import Server
 from common.wire.registry import Service
-from router import access, control, judging, loaded, metrics, snapshot, versions
+from router import access, control, judging, loaded, metrics, shared_store, snapshot, versions
 from router.accesslog import AccessLog, Pipe
 from router.audit import Audit
 from router.brain import Brain, Log
@@ -48,6 +48,9 @@ from router.server import Relay, serve_relay
 from router.usage.api import UsageApi
 from router.usage.meter import Meter
 from router.versions import Versions
+
+if TYPE_CHECKING:
+    from router.shared_cache import SharedCache
 
 SNAPSHOT_NAME = "snapshot.json"
 #: How long a start waits for a registry that neither answers nor refuses, before it serves from its
@@ -102,6 +105,17 @@ def _open(config: Config, stack: contextlib.AsyncExitStack, held: Held | None) -
     return opened
 
 
+def _shared_cache(config: Config) -> "SharedCache | None":
+    """None: this router shares nothing with others."""
+    where = shared_store.where(config)
+    if where is None:
+        return None
+    # here: the client takes 20 MB and a tenth of a second, which a router alone can spare
+    from router.shared_cache import SharedCache
+
+    return SharedCache(where, shared_store.access(config), config.redis_prefix)
+
+
 def _no_log(_: Plan, __: End) -> None:
     """Neither an access log nor usage is wanted."""
 
@@ -149,6 +163,7 @@ class Router:
         self._probes: ClientSession | None = None
         self._servers: list[Server] = []
         self._relay: Relay | None = None
+        self._shared_cache: SharedCache | None = None
 
     async def start(self, daemon: Daemon) -> None:
         """Everything but the ports."""
@@ -157,6 +172,9 @@ class Router:
             await self.reloader.started()
         else:
             self._spawn(self._come_into(self._held), "router.files")
+        self.brain.cache.soon = asyncio.get_running_loop().call_soon
+        self._shared_cache = _shared_cache(config)
+        self._share_cache()
         if config.client_keys == "required":
             await self._follow_keys()
         self._take_services({})
@@ -231,6 +249,8 @@ class Router:
         await self._keys.close()
         await self.meter.close()
         await self.keeper.close()
+        if self._shared_cache is not None:
+            await self._shared_cache.close()
         if self._probes is not None:
             await self._probes.close()
         await self._pipe.drain()
@@ -256,9 +276,14 @@ class Router:
         if self._relay is not None:
             self._relay.reconfigure(config)
         self.following.change(config.registries, new.token)
+        self._share_cache()
 
     async def judge(self, old: Loaded, new: Loaded) -> str | None:
         return await judging.judge(old, new, self.brain.table, self.fleet.records)
+
+    def _share_cache(self) -> None:
+        shares = self._loaded.config.cache.shared
+        self.brain.cache.shared = self._shared_cache if shares else None
 
     def _log_requests(self) -> None:
         config = self._loaded.config
@@ -342,9 +367,7 @@ class Router:
                 epoch=lambda: self.fleet.epoch,
                 ready=lambda: self.ready,
                 reloader=self.reloader,
-                keys=KeysApi(
-                    self._keys, required=self._loaded.config.client_keys == "required"
-                ),
+                keys=KeysApi(self._keys, required=self._loaded.config.client_keys == "required"),
                 audit=self._audit,
                 usage=UsageApi(self.meter),
             ),

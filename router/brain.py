@@ -13,6 +13,10 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from router import hooks, needs, toomany, unserved
+from router.cache import question as asking
+from router.cache.keeper import Cache
+from router.cache.question import Question
+from router.cache.ticket import Cached
 from router.caller import ANYBODY, Caller, Scope, may_not_ask_for, names_no_model
 from router.config import Config
 from router.envelope import EMPTY
@@ -22,6 +26,7 @@ from router.known import Dice
 from router.lives import MakeNode, engine
 from router.names.resolve import Names
 from router.names.target import Resolution
+from router.needs import Needs
 from router.outcome import Outcome
 from router.picking import Picking
 from router.plan import Plan
@@ -62,6 +67,7 @@ class Brain(Picking):
         self.models: dict[str, ModelState] = {}
         #: For requests without a model, and for models that nothing has ever offered.
         self._no_model = ModelState("", config.retry)
+        self.cache = Cache(config.cache)
         #: Whether who asks may have the answer explained in its headers.
         self.may_explain: Callable[[Fields | Mapping[str, str]], bool] = _anybody
         self.reconfigure(config, node=node, names=names, hooks=hooks)
@@ -95,6 +101,8 @@ class Brain(Picking):
         ]
         self.impatient = any((config.timeouts.comment_every_s, *own))
         self._fallback_keys = config.affinity.user or config.affinity.client_address
+        self._caches = any(one.cache for one in config.models.values())
+        self.cache.reconfigure(config.cache, now)
         for state in self.states():
             state.reconfigure(config.retry)
 
@@ -147,7 +155,15 @@ class Brain(Picking):
         state = self.models.get(model)  # type: ignore[arg-type]
         if state is None or not resolution.targets:
             state = self._state(model, resolution, imagined)
-        plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
+        question = None
+        if self._caches and not imagined:
+            question = self.question(ask, capability, resolution, wanted)
+        if isinstance(question, Question):
+            cached = Cached(self, ask, envelope, capability, key, state, resolution, wanted)
+            cached.asks(question, self.cache)
+            plan: Plan = cached
+        else:
+            plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
         if caller is not ANYBODY:
             plan.caller = caller
         if request is not None:
@@ -168,6 +184,25 @@ class Brain(Picking):
                 plan.problem = toomany.problem(limiter.decide(tokens, now), who)
                 return
         plan.hold_caller([g for _, one in limiters if (g := one.take(tokens, now)) is not None])
+
+    def question(
+        self, ask: Ask, capability: str | None, resolution: Resolution, wanted: Needs
+    ) -> Question | str | None:
+        """What the cache is asked for it, or why it is not. None: its model's answers are not
+        kept."""
+        first = resolution.first
+        if first is None or not first.cache_s:
+            return None
+        if ask.method != "POST":
+            return f"answers to {ask.method} are not kept"
+        return asking.read(
+            ask.path,
+            ask.headers.items(),
+            ask.envelope.body(),
+            served=(first.key, capability),
+            needs=wanted,
+            who=_owner(ask.caller),
+        )
 
     def _hooked(self, ask: Ask) -> Request:
         """The request as an operator's hooks left it. Raises RequestError where one refuses it."""
@@ -233,6 +268,12 @@ class Brain(Picking):
             f"refused={len(plan.refusals or ())}; in_flight={upstream.node.in_flight}"
         )
         return _in_header(said)
+
+    def compact_hit(self, plan: Plan) -> str:
+        """The same for an answer of the cache."""
+        first = plan.resolution.first
+        assert first is not None
+        return _in_header(f"{plan.resolution.how}; target={first.label}; cache=hit")
 
     def explained(self, plan: Plan, problem: Problem) -> Problem:
         """A refusal with the header that says who was looked at, and why not."""
@@ -332,6 +373,13 @@ def _allow(caller: Caller, model: str | None, ask: Ask) -> None:
             raise RequestError(names_no_model(caller))
     elif not caller.may_ask_for(model):
         raise RequestError(may_not_ask_for(caller, model))
+
+
+def _owner(caller: Caller) -> tuple[str, str] | None:
+    """Whose answers the cache keeps apart: a tenant's, or those of a key that is in none."""
+    if caller is ANYBODY:
+        return None
+    return ("key", caller.id) if caller.tenant is None else ("tenant", caller.tenant)
 
 
 def _capability(headers: Fields | Mapping[str, str]) -> str | None:

@@ -79,11 +79,11 @@ class Commenting(Ending):
             lines += b"x-creche-model: %b\r\n" % header_text(model)
         if head.status >= 400:
             lines += b"x-creche-error: upstream\r\n"
-        return self._framed(_comment_of(lines + ticket.answer_head))
+        return self._framed(comment_of(lines + ticket.answer_head))
 
     def _tell(self, problem: Problem) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in errors.headers(problem))
-        self._last_word(_comment_of(lines.encode("latin-1", "replace")), problem)
+        self._last_word(comment_of(lines.encode("latin-1", "replace")), problem)
 
     def _last_word(self, comment: bytes, problem: Problem) -> None:
         event = errors.event(problem, self._route.family, request_id=self._id.decode("latin-1"))
@@ -124,6 +124,6 @@ class Commenting(Ending):
         self._end(of_status(head.status, self._retry_after), None, now)
 
 
-def _comment_of(lines: bytes) -> bytes:
+def comment_of(lines: bytes) -> bytes:
     """Whole header lines as one comment."""
     return b"".join(b": %b\n" % line for line in lines.split(b"\r\n") if line) + b"\n"

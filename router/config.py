@@ -126,6 +126,23 @@ class Reload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rollback_after_s: Annotated[float, Meta(ge=0)] = 30
 
 
+class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers that are given again, of models with `cache = true` (docs/cache.md)."""
+
+    #: An answer is given again for so long.
+    ttl_s: Positive = 3_600
+    #: All answers in this process; above it those go that were not used for longest.
+    bytes_max: Bytes = 64 << 20
+    #: One answer: a longer one is not kept.
+    entry_bytes_max: Bytes = 1 << 20
+    #: A request that is just being asked is waited for so long, then asked for itself. 0: never.
+    wait_s: Annotated[float, Meta(ge=0)] = 10
+    #: Requests that wait so; more are asked for themselves.
+    waiting_max: Annotated[int, Meta(ge=0)] = 1_000
+    #: Answers go to `redis` as well, where that is set: what one router was answered, all have.
+    shared: bool = True
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: A connection to an upstream.
     connect_s: Positive = 1
@@ -305,6 +322,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needs: Needs = Needs()
     score: Score = Score()
     prefix: Prefix = Prefix()
+    cache: Cache = Cache()
     reload: Reload = Reload()
     usage: Usage = Usage()
     #: Endpoints that no registry knows, by name.

@@ -57,7 +57,7 @@ class _Lazy:
     """A small JSON body: each question is answered when it is first asked."""
 
     def __init__(self, body: bytes) -> None:
-        self._body = body
+        self.body = body
         self._counted: tuple[int, Prompt] | None = None
         self._prefix: tuple[int, bytes] = (0, b"")
         self._place: Place | None = None
@@ -65,20 +65,20 @@ class _Lazy:
 
     def counted(self) -> tuple[int, Prompt]:
         if self._counted is None:
-            self._counted = prompt.count(prompt.read(self._body))
+            self._counted = prompt.count(prompt.read(self.body))
         return self._counted
 
     def prefix(self, limit_bytes: int) -> bytes:
         limit, found = self._prefix
         if limit < limit_bytes:
-            found = prompt.prefix(prompt.read(self._body), limit_bytes)
+            found = prompt.prefix(prompt.read(self.body), limit_bytes)
             self._prefix = limit_bytes, found
         return found[:limit_bytes]
 
     def place(self, named: bool) -> Place | None:
         if not self._placed:
             self._placed = True
-            self._place = edit.in_json(self._body, named=named)
+            self._place = edit.in_json(self.body, named=named)
         return self._place
 
 
@@ -119,6 +119,13 @@ class Envelope:
         if isinstance(known, Contents):
             return known.prefix[:limit_bytes]
         return known.prefix(limit_bytes)
+
+    def body(self) -> bytes | None:
+        """The body itself, where it is JSON and was small enough to be read at once."""
+        known = self._contents
+        if isinstance(known, Contents):
+            return None
+        return known if isinstance(known, bytes) else known.body
 
     def edit(self, name: str) -> Edit | None:
         """What makes the request name `name`, every other byte kept. None: it names no model."""

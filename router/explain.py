@@ -8,6 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct, to_builtins
 
 from router.brain import Brain
+from router.cache.question import Question
 from router.choose.score import Score, Scored
 from router.fitness import Tier, tier_of
 from router.limits import reason, worst
@@ -61,6 +62,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     needs: dict[str, str | float]
     targets: list[TargetExplained]
     chosen: str | None
+    #: Of a model whose answers are kept: whether this one would be, or is there already.
+    cache: str | None
     #: What the client would be told, where nothing can serve it.
     error: str | None
 
@@ -87,8 +90,19 @@ def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> E
         needs=_stated(plan.needs),
         targets=[_target(brain, plan, target, upstream, now) for target in resolution.all],
         chosen=None if upstream is None else upstream.name,
+        cache=_cache(brain, plan, ask, now),
         error=None if upstream is not None else brain.nothing_fit(plan, now).message,
     )
+
+
+def _cache(brain: Brain, plan: Plan, ask: Ask, now: float) -> str | None:
+    question = brain.question(ask, plan.capability, plan.resolution, plan.needs)
+    if not isinstance(question, Question):
+        return question and f"not kept: {question}"
+    entry = brain.cache.memory.peek(question.key, now)
+    if entry is None or question.anew:
+        return "miss: the answer will be kept"
+    return f"hit: {entry.service} answered it {now - entry.made:.0f} s ago"
 
 
 def _look(plan: Plan, now: float) -> Upstream | None:

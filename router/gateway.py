@@ -33,7 +33,6 @@ from router.answering import (
     WAIT,
 )
 from router.body import Bodies
-from router.commenting import Commenting
 from router.downstream import Client
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem, RequestError
@@ -44,8 +43,9 @@ from router.hedging import Hedging
 from router.inbound import NEVER, Incoming
 from router.outcome import Failure
 from router.reading import INLINE_BYTES_MAX, read_model
+from router.replaying import Replaying
 from router.request_id import RequestIds
-from router.seam import Ask, Attempt, Beside, Desk, Step, Ticket, Upstream, Wait
+from router.seam import Ask, Attempt, Beside, Desk, Replay, Step, Ticket, Upstream, Wait
 from router.switching import Switching
 from router.uplink import Pool, Uplink
 
@@ -89,10 +89,11 @@ class Gateway:
             exchange.read()
 
 
-class Exchange(Hedging, Commenting, Switching):
+class Exchange(Hedging, Replaying, Switching):
     """Attempts. `asking` sends a request, `answering` passes its answer on, `resuming` has another
     say the rest of it, `commenting` says something before it, `hedging` asks a second
-    upstream, `switching` turns it into a tunnel, `ending` ends it."""
+    upstream, `replaying` gives an answer that is there already, `switching` turns it into a tunnel,
+    `ending` ends it."""
 
     def __init__(self, gateway: Gateway, client: Client, incoming: Incoming) -> None:
         self._gateway = gateway
@@ -202,6 +203,8 @@ class Exchange(Hedging, Commenting, Switching):
             assert self._ticket is not None
             self._ticket.wake = self._woken
             self._timer = self._gateway.loop.call_later(step.seconds, self._woken)
+        elif type(step) is Replay:
+            self._replay(step, now)
         else:
             assert isinstance(step, Problem)
             self._problem(step)
@@ -320,6 +323,8 @@ class Exchange(Hedging, Commenting, Switching):
         if status == 101:
             self._open_tunnel(link, head, now)
             return
+        if ticket.keeps:
+            self._keep(head, ticket.keeps)
         events = head.event_stream and not head.encoded and status < 400
         framing = of_client(link.framing, http10=self._head.http10, events=events)
         if events and framing is not NO_BODY:

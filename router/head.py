@@ -136,6 +136,11 @@ class Fields:
         """The names."""
         return iter(self._build() if self._found is None else self._found)
 
+    def items(self) -> Iterator[tuple[str, str]]:
+        """All of them, also the second of one name."""
+        for name, value in self._headers:
+            yield name.decode("latin-1").lower(), value.decode("latin-1").strip()
+
     def _build(self) -> dict[str, bytes]:
         found = self._found = {}
         for key, value in self._headers:

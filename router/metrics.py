@@ -37,6 +37,7 @@ class RouterCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         yield from self._models()
+        yield from self._cache()
         yield from self._upstreams()
         yield from self._whole()
 
@@ -94,6 +95,49 @@ class RouterCollector(Collector):
             _add(whole, model, state.durations)
         yield from (requests, retries, refused, resumes, hedges, fallbacks, tokens)
         yield from (in_flight, first, whole)
+
+    def _cache(self) -> Iterator[Family]:
+        hits = CounterMetricFamily(
+            "creche_cache_hits", "Requests that the cache answered.", labels=["model"]
+        )
+        misses = CounterMetricFamily(
+            "creche_cache_misses",
+            "Requests that the cache might have answered, and an upstream was asked.",
+            labels=["model"],
+        )
+        for state in self._brain.states():
+            if state.cache_hits or state.cache_misses:
+                hits.add_metric([state.name], state.cache_hits)
+                misses.add_metric([state.name], state.cache_misses)
+        yield from (hits, misses)
+        cache = self._brain.cache
+        yield CounterMetricFamily(
+            "creche_cache_waits", "Requests that waited for an identical one's answer.", cache.waits
+        )
+        yield CounterMetricFamily(
+            "creche_cache_evictions", "Answers that went for others.", cache.memory.evictions
+        )
+        yield GaugeMetricFamily(
+            "creche_cache_bytes", "What the answers kept here take.", cache.memory.bytes
+        )
+        yield GaugeMetricFamily(
+            "creche_cache_entries", "Answers that are kept here.", len(cache.memory)
+        )
+        if cache.shared is None:
+            return
+        yield CounterMetricFamily(
+            "creche_cache_shared_hits", "Hits that another router was answered.", cache.shared_hits
+        )
+        yield CounterMetricFamily(
+            "creche_cache_shared_failures",
+            "Times that the shared cache failed or was too slow.",
+            cache.shared.failures,
+        )
+        yield GaugeMetricFamily(
+            "creche_cache_shared_away",
+            "1 while the shared cache is left alone after a failure.",
+            float(cache.shared.away),
+        )
 
     def _upstreams(self) -> Iterator[Family]:
         attempts = CounterMetricFamily(

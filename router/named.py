@@ -96,6 +96,13 @@ class BreakerOf(_Table, frozen=True, kw_only=True):
     trials: Count | None = None
 
 
+class ModelCache(_Table, frozen=True, kw_only=True):
+    """Keep answers of this model, with a time of its own."""
+
+    #: An answer is given again for so long. Default: that of [cache].
+    ttl_s: Positive | None = None
+
+
 class Cost(_Table, frozen=True, kw_only=True):
     """What it costs. `relative` enters the score, prices the usage accounts."""
 
@@ -209,6 +216,9 @@ class Model(_Table, frozen=True, kw_only=True):
     #: Streams whose first event has not come by then are asked of a second upstream too; the first
     #: event that comes answers, the other is cancelled (docs/routing.md). 0: off.
     hedge_after_ms: Annotated[int, Meta(ge=0)] | None = None
+    #: Identical deterministic requests have one answer (docs/cache.md): true, or a table with
+    #: ttl_s. Default: as the model behind an alias has it, else false.
+    cache: bool | ModelCache | None = None
     timeouts: ModelTimeouts = ModelTimeouts()
     limits: Limits = Limits()
 

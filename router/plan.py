@@ -59,6 +59,10 @@ class Plan(Hedging):
     answer_head: bytes = b""
     #: Header lines that every answer to it carries.
     lines: bytes = b""
+    #: Bytes of an answer that the cache may keep, and whether it came from there: hit or miss.
+    #: None: it may neither come from there nor go there.
+    keeps = 0
+    cache: str | None = None
     #: Each attempt is made for it alone, since its answer says more than others'.
     special = False
     #: The answer says how it was chosen.
@@ -241,6 +245,9 @@ class Plan(Hedging):
             # It answered: that it cannot continue what another began is no fault.
             self._release(node, outcome, now)
             self._brain.fitness.succeeded(node, self.permit)
+
+    def unkept(self) -> None:
+        """Whose answer is not to be kept need not be told."""
 
     def ended(self, end: End) -> None:
         """Once per request; a second call changes nothing."""

@@ -5,16 +5,17 @@
                    ▲                  │                  └▶ Step: leave it, take the next
                    │                  ├─ failed(failure) ─▶ Step
                    │                  └─ lost, resume ─▶ Step: a stream that broke off goes on
-                   └── Wait (a place in a queue, or a backoff), then `next` again
+                   ├── Wait (a place in a queue, or a backoff), then `next` again
+                   └── Replay: an answer that is there already
     Ticket.ended(End): once, on every path, also after a Problem.
 
-A Step is an Attempt (its upstream's load is taken from this moment), a Wait or a Problem (the last
-word: the relay answers it). Load and permits of an attempt come back in `answered` with a Step,
-`failed`, `lost`, `declined` or `ended`, whichever comes first. No method awaits, blocks or raises
-but as said.
+A Step is an Attempt (its upstream's load is taken from this moment), a Wait, a Replay or a Problem
+(the last word: the relay answers it). Load and permits of an attempt come back in `answered` with
+a Step, `failed`, `lost`, `declined` or `ended`, whichever comes first. No method awaits, blocks or
+raises but as said.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ssl import SSLContext
 from typing import Protocol, overload
 
@@ -55,6 +56,10 @@ class Fields(Protocol):
     def get(self, name: str, default: str, /) -> str: ...
     def __iter__(self) -> Iterator[str]:
         """The names."""
+        ...
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """All of them, also the second of one name."""
         ...
 
 
@@ -145,7 +150,30 @@ class Beside:
     __slots__ = ()
 
 
-Step = Attempt | Wait | Beside | Problem
+class Replay:
+    """Answer with this, status 200. `body` of an event stream is its events, without framing."""
+
+    __slots__ = ("body", "events", "type")
+
+    def __init__(self, type: bytes, body: bytes, *, events: bool) -> None:
+        #: Its Content-Type.
+        self.type = type
+        self.body = body
+        self.events = events
+
+
+Step = Attempt | Wait | Beside | Problem | Replay
+
+
+class Kept:
+    """A whole answer of status 200 as it was passed on, without framing."""
+
+    __slots__ = ("body", "events", "type")
+
+    def __init__(self, type: bytes, body: bytes, *, events: bool) -> None:
+        self.type = type
+        self.body = body
+        self.events = events
 
 
 class End:
@@ -172,6 +200,8 @@ class End:
     unresumable: bool = False
     #: False: the router answered for itself.
     upstream_spoke: bool = False
+    #: The answer itself, where the ticket `keeps` it and it was neither too long nor cut.
+    kept: Kept | None = None
 
     def __init__(self, outcome: Outcome, status: int, ended: float) -> None:
         self.outcome = outcome
@@ -187,6 +217,8 @@ class Ticket(Protocol):
     answer_model: str | None
     #: Extra whole header lines of the answer (`x-creche-fallback: 1`), usually empty.
     answer_head: bytes
+    #: An answer up to so many bytes is wanted back, in `End.kept`. 0: none.
+    keeps: int
 
     @property
     def comment_every_s(self) -> float:
@@ -239,6 +271,10 @@ class Ticket(Protocol):
 
     def declined(self, status: int, now: float) -> None:
         """Asked for the rest, an upstream answered this, and no stream."""
+        ...
+
+    def unkept(self) -> None:
+        """The answer that has begun will not be in `End.kept`, for what it is or how long."""
         ...
 
     def ended(self, end: End) -> None: ...

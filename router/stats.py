@@ -22,6 +22,8 @@ class ModelState:
 
     __slots__ = (
         "budget",
+        "cache_hits",
+        "cache_misses",
         "durations",
         "fallbacks",
         "first_byte",
@@ -60,6 +62,9 @@ class ModelState:
         self.hedging = HedgeBudget(retry.hedge_percent)
         #: Requests that a model of the chain answered.
         self.fallbacks = 0
+        #: Requests that the cache answered, and those that it might have.
+        self.cache_hits = 0
+        self.cache_misses = 0
         self.first_bytes = Samples()
         self.first_byte = Histogram()
         self.durations = Histogram()
@@ -94,6 +99,8 @@ class ModelState:
         for how, count in other.hedges.items():
             self.hedges[how] = self.hedges.get(how, 0) + count
         self.fallbacks += other.fallbacks
+        self.cache_hits += other.cache_hits
+        self.cache_misses += other.cache_misses
         self.tokens_in += other.tokens_in
         self.tokens_out.count += other.tokens_out.count
         self.first_byte.merge(other.first_byte)

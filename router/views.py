@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from common import clock
 from common.wire.router import (
+    CacheStats,
     ModelStats,
     RouterHealth,
     RouterService,
@@ -148,11 +149,29 @@ def stats(brain: Brain, *, now: float, started: float) -> RouterStats:
         uptime=round(now - started, 3),
         services={u.name: _of_service(u) for u in brain.table.upstreams.values() if u.openai},
         models={name: _of_model(brain, name, now, started) for name in _named(brain)},
+        cache=_of_cache(brain, states),
         absent_expected=tuple(
             name
             for name in brain.config.expect
             if not any(u.fit for u in brain.table.models.get(name, ()))
         ),
+    )
+
+
+def _of_cache(brain: Brain, states: Iterable[ModelState]) -> CacheStats:
+    cache = brain.cache
+    shared = cache.shared
+    counted = [(state.cache_hits, state.cache_misses) for state in states]
+    return CacheStats(
+        hits=sum(hits for hits, _ in counted),
+        misses=sum(misses for _, misses in counted),
+        waits=cache.waits,
+        entries=len(cache.memory),
+        bytes=cache.memory.bytes,
+        evictions=cache.memory.evictions,
+        shared_hits=cache.shared_hits,
+        shared_failures=0 if shared is None else shared.failures,
+        shared_away=shared is not None and shared.away,
     )
 
 

@@ -106,6 +106,25 @@ class ServiceStats(Struct, frozen=True, kw_only=True):
     load: dict[str, float] = field(default_factory=dict)
 
 
+class CacheStats(Struct, frozen=True, kw_only=True):
+    """Of models whose answers are kept. `hits` and `misses` since the start, by requests."""
+
+    hits: int = 0
+    misses: int = 0
+    #: Requests that waited for the answer of an identical one.
+    waits: int = 0
+    #: Answers in this process, and what they take.
+    entries: int = 0
+    bytes: int = 0
+    #: Answers that went for others, before their time.
+    evictions: int = 0
+    #: Of the answers, those that another router was given.
+    shared_hits: int = 0
+    #: Times that the shared store failed or was too slow, and whether it is left alone now.
+    shared_failures: int = 0
+    shared_away: bool = False
+
+
 class RouterStats(Struct, frozen=True, kw_only=True):
     """`/stats`. total = successful + failed + client_errors + cancelled; each request once."""
 
@@ -121,6 +140,7 @@ class RouterStats(Struct, frozen=True, kw_only=True):
     uptime: float = 0.0
     services: dict[str, ServiceStats] = field(default_factory=dict)
     models: dict[str, ModelStats] = field(default_factory=dict)
+    cache: CacheStats = CacheStats()
     #: Models that `expect` names and no fit service lists.
     absent_expected: tuple[str, ...] = ()
 

@@ -157,7 +157,10 @@ class Entries:
     def _target(
         self, models: tuple[str, ...], provider: str | None, own: Settings, fallback: bool
     ) -> Target:
-        return own.target(models, provider, self._config.prefer_warm_ms, fallback=fallback)
+        config = self._config
+        return own.target(
+            models, provider, config.prefer_warm_ms, config.cache.ttl_s, fallback=fallback
+        )
 
 
 def _all(nodes: Iterable[Node]) -> list[Target]:
@@ -191,6 +194,7 @@ def _pooled(targets: Sequence[Target]) -> list[Target]:
             prefer_warm_s=last.prefer_warm_s,
             resume=last.resume,
             hedge_after_s=last.hedge_after_s,
+            cache_s=last.cache_s,
             fallback=last.fallback,
         )
     return found
@@ -204,6 +208,7 @@ _ALIKE = (
     "prefer_warm_s",
     "resume",
     "hedge_after_s",
+    "cache_s",
     "fallback",
 )
 

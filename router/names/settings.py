@@ -8,7 +8,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from router.named import Limits, Model, ModelStrategy, ModelTimeouts, Resume
+from router.named import Limits, Model, ModelCache, ModelStrategy, ModelTimeouts, Resume
 from router.names.target import NO_LIMITS, NO_TIMEOUTS, Target
 
 CHOOSE_MODELS = frozenset(get_args(ModelStrategy))
@@ -20,6 +20,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     prefer_warm_ms: int | None = None
     resume: Resume = False
     hedge_after_ms: int | None = None
+    cache: bool | ModelCache | None = None
     limited: tuple[tuple[str, Limits], ...] = ()
 
     def over(self, under: "Settings") -> "Settings":
@@ -42,13 +43,20 @@ class Settings(Struct, frozen=True, kw_only=True):
             hedge_after_ms=(
                 under.hedge_after_ms if self.hedge_after_ms is None else self.hedge_after_ms
             ),
+            cache=under.cache if self.cache is None else self.cache,
             limited=self.limited + tuple(one for one in under.limited if one not in self.limited),
         )
 
     def target(
-        self, models: tuple[str, ...], provider: str | None, warm_ms: int, *, fallback: bool
+        self,
+        models: tuple[str, ...],
+        provider: str | None,
+        warm_ms: int,
+        cache_s: float,
+        *,
+        fallback: bool,
     ) -> Target:
-        """`warm_ms`: the router's, where these say nothing."""
+        """`warm_ms`, and how long answers are kept: the router's, where these say nothing."""
         warm = warm_ms if self.prefer_warm_ms is None else self.prefer_warm_ms
         return Target(
             models,
@@ -60,8 +68,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             prefer_warm_s=warm / 1000,
             resume=self.resume,
             hedge_after_s=(self.hedge_after_ms or 0) / 1000,
+            cache_s=_cache_s(self.cache, cache_s),
             fallback=fallback,
         )
+
+
+def _cache_s(said: bool | ModelCache | None, default: float) -> float:
+    """0: its answers are not kept."""
+    if isinstance(said, ModelCache):
+        return default if said.ttl_s is None else said.ttl_s
+    return default if said else 0.0
 
 
 NONE = Settings()
@@ -77,5 +93,6 @@ def of(name: str, model: Model | None) -> Settings:
         prefer_warm_ms=model.prefer_warm_ms,
         resume=model.resume,
         hedge_after_ms=model.hedge_after_ms,
+        cache=model.cache,
         limited=() if model.limits == NO_LIMITS else ((name, model.limits),),
     )

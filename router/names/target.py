@@ -18,6 +18,7 @@ class Target:
 
     __slots__ = (
         "bare",
+        "cache_s",
         "fallback",
         "hedge_after_s",
         "key",
@@ -45,6 +46,7 @@ class Target:
         prefer_warm_s: float = 0.0,
         resume: Resume = False,
         hedge_after_s: float = 0.0,
+        cache_s: float = 0.0,
         fallback: bool = False,
     ) -> None:
         #: As upstreams know them: what is written into the body. Usually one; several for a
@@ -64,6 +66,8 @@ class Target:
         self.resume: Resume = resume
         #: Its streams that do not begin within it are asked of a second upstream too. 0: never.
         self.hedge_after_s = hedge_after_s
+        #: How long answers of it are given again. 0: they are not kept.
+        self.cache_s = cache_s
         #: It stands in for what was asked: the answer says so.
         self.fallback = fallback
         self.key = (models, provider)
