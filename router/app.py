@@ -51,6 +51,7 @@ from router.versions import Versions
 
 if TYPE_CHECKING:
     from router.shared_cache import SharedCache
+    from router.shared_limits import SharedLimits
 
 SNAPSHOT_NAME = "snapshot.json"
 #: How long a start waits for a registry that neither answers nor refuses, before it serves from its
@@ -149,7 +150,11 @@ class Router:
         self.keeper = snapshot.Keeper(self._snapshot, self.fleet, owned=self._owns)
         self.reloader = Reloader(self, start, file, Versions(folder / versions.FOLDER))
         self.following = Following(
-            self.fleet, self._apply, reported=self.brain.reported, dice=random.random
+            self.fleet,
+            self._apply,
+            reported=self.brain.reported,
+            dice=random.random,
+            tls=start.certificates.client,
         )
         self._door = Door(start.token, plain=config.error_shape == "plain")
         self._keys = Keeper(place.store(config, folder), self._take_ring)
@@ -164,6 +169,7 @@ class Router:
         self._servers: list[Server] = []
         self._relay: Relay | None = None
         self._shared_cache: SharedCache | None = None
+        self._shared: SharedLimits | None = None
 
     async def start(self, daemon: Daemon) -> None:
         """Everything but the ports."""
@@ -177,11 +183,15 @@ class Router:
         self._share_cache()
         if config.client_keys == "required":
             await self._follow_keys()
+        await self._share(config)
         self._take_services({})
         if config.registries:
             self._take_snapshot()
         # Engines must never see the cluster's token: probes have a session of their own.
-        self._probes = http.client()
+        certificates = self._loaded.certificates
+        self._probes = http.client(tls=certificates.client)
+        if certificates.server is not None or certificates.client is not None:
+            self._spawn(certificates.run(), "router.certificates")
         self._spawn(Prober(self.brain, self._probes).run(), "router.probes")
         self._spawn(self.log.run(), "router.accesslog")
         self._spawn(self.meter.run(), "router.usage")
@@ -192,13 +202,42 @@ class Router:
         self._spawn(self.reloader.run(daemon), "router.reloads")
         await self.following.tried(FIRST_SYNC_S)
 
+    async def _share(self, config: Config) -> None:
+        """What other routers count too."""
+        where = shared_store.where(config)
+        if where is None:
+            return
+        # here: the client takes 20 MB and a tenth of a second, which a router alone can spare
+        from router.shared_limits import SharedLimits
+
+        limits = SharedLimits(
+            where,
+            shared_store.access(config),
+            config.redis_prefix,
+            alone=lambda: self._loaded.config.limits_without_redis == "local",
+        )
+        self._shared = limits
+        self.brain.share(limits.shares)
+        await limits.start()
+
     async def serve(self, public: list[socket.socket], operator: list[socket.socket]) -> None:
         handed_over = await http.serve(self._application(operator=not operator))
         self._servers.append(handed_over)
         if operator:
-            self._servers.append(await http.serve(self._application(operator=True), operator))
+            self._servers.append(
+                await http.serve(
+                    self._application(operator=True),
+                    operator,
+                    tls=self._loaded.certificates.server,
+                )
+            )
         self._relay = await serve_relay(
-            public, self.brain, self._loaded.config, handed_over, ring=self._door.ring
+            public,
+            self.brain,
+            self._loaded.config,
+            handed_over,
+            ring=self._door.ring,
+            tls=self._loaded.certificates.server,
         )
         if self._held is not None:
             self._held.meet = self._relay.adopt
@@ -247,6 +286,8 @@ class Router:
         await tasks.cancel(*self._background)
         await self.following.close()
         await self._keys.close()
+        if self._shared is not None:
+            await self._shared.close()
         await self.meter.close()
         await self.keeper.close()
         if self._shared_cache is not None:

@@ -7,7 +7,7 @@ counts. Pure: time comes with each call, chance as `dice`, and what ended goes t
 thread, no await: between choosing an upstream and counting it nothing else runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from router.envelope import EMPTY
 from router.errors import Problem, RequestError, invalid
 from router.hooks import Hooks, Request
 from router.known import Dice
+from router.limits import Limiter
 from router.lives import MakeNode, engine
 from router.names.resolve import Names
 from router.names.target import Resolution
@@ -32,6 +33,8 @@ from router.picking import Picking
 from router.plan import Plan
 from router.route import Kind, Route, is_capability
 from router.seam import Ask, End, Fields
+from router.shares import Shares
+from router.sharing import SharedPlan
 from router.stats import ModelState
 from router.upstream import Upstream
 
@@ -70,7 +73,15 @@ class Brain(Picking):
         self.cache = Cache(config.cache)
         #: Whether who asks may have the answer explained in its headers.
         self.may_explain: Callable[[Fields | Mapping[str, str]], bool] = _anybody
+        #: Limits that other routers count too. None: each counts its own.
+        self.shares: Shares | None = None
+        self._make: type[Plan] = Plan
         self.reconfigure(config, node=node, names=names, hooks=hooks)
+
+    def share(self, shares: Shares) -> None:
+        """From the next request on."""
+        self.shares = shares
+        self._make = SharedPlan
 
     def reconfigure(
         self,
@@ -163,7 +174,7 @@ class Brain(Picking):
             cached.asks(question, self.cache)
             plan: Plan = cached
         else:
-            plan = Plan(self, ask, envelope, capability, key, state, resolution, wanted)
+            plan = self._make(self, ask, envelope, capability, key, state, resolution, wanted)
         if caller is not ANYBODY:
             plan.caller = caller
         if request is not None:
@@ -178,6 +189,13 @@ class Brain(Picking):
         limiters = self.limiters.of_caller(caller)
         if not limiters:
             return
+        if isinstance(plan, SharedPlan):
+            plan.meet(limiters)
+        else:
+            self.take_caller(plan, limiters, now)
+
+    def take_caller(self, plan: Plan, limiters: Sequence[tuple[str, Limiter]], now: float) -> None:
+        """Of each of this router's own `limiters`, or have it refused."""
         tokens = plan.envelope.prompt().tokens
         for who, limiter in limiters:
             if not limiter.allows(tokens, now):

@@ -39,13 +39,14 @@ class Limiters:
         if caller.limits is not None:
             key = self._keys.get(caller.id)
             if key is None:
-                key = self._keys[caller.id] = Limiter(caller.limits)
+                key = self._keys[caller.id] = Limiter(caller.limits, f"key:{caller.id}")
             found.append((f"key '{caller.name}'", key))
         tenant = caller.tenant
         if tenant is not None and tenant in self._tenants_limits:
             shared = self._tenants.get(tenant)
             if shared is None:
-                shared = self._tenants[tenant] = Limiter(self._tenants_limits[tenant])
+                limits = self._tenants_limits[tenant]
+                shared = self._tenants[tenant] = Limiter(limits, f"tenant:{tenant}")
             found.append((f"tenant '{tenant}'", shared))
         return found
 
@@ -55,7 +56,14 @@ class Limiters:
 
     def provider(self, name: str, new: Limiter | None) -> Limiter | None:
         """The one to count by. `new`: as the provider's present configuration makes it."""
-        return None if new is None else self._providers.setdefault(name, new)
+        if new is None:
+            return None
+        new.name = f"provider:{name}"
+        return self._providers.setdefault(name, new)
+
+    def of_target(self, target: Target) -> Sequence[tuple[str, Limiter]]:
+        """Of the entries on the way to it, by their names."""
+        return [(name, self._model(name, limits)) for name, limits in target.limited]
 
     def refusing(self, target: Target, held: Held, tokens: int, now: float) -> tuple[Decision, ...]:
         """What the entries on the way to `target` say, as far as they refuse. `held`: what the
@@ -87,7 +95,7 @@ class Limiters:
     def _model(self, name: str, limits: Limits) -> Limiter:
         found = self._models.get(name)
         if found is None:
-            found = self._models[name] = Limiter(limits)
+            found = self._models[name] = Limiter(limits, f"model:{name}")
         return found
 
     def _refusing(self, limiter: Limiter, tokens: int, now: float) -> Iterable[Decision]:

@@ -27,7 +27,7 @@ REQUESTS, TOKENS, CONCURRENCY = "requests", "tokens", "concurrency"
 
 _SECOND_NS = 1_000_000_000
 #: What one request or token counts: then `limit` of them come back in a minute, `limit` a ns.
-_ONE = 60 * _SECOND_NS
+ONE = 60 * _SECOND_NS
 #: A `usage` that is wrong by orders of magnitude shuts nobody out for longer.
 OWED_MINUTES_MAX = 10
 #: When a place comes free nobody knows: as long as a short answer takes.
@@ -50,13 +50,45 @@ class Decision(Struct, frozen=True):
     reset_s: float
 
 
+class Counted(Struct, frozen=True):
+    """What others hold that count for the same limits, before one more came: in ns as a Meter has
+    it, and how many run. None: not limited."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    running: int | None = None
+
+
+def weigh(kind: str, limit: int, cost: int, used: int) -> Decision:
+    """What a bucket says of `cost` that holds `used` already."""
+    wanted = cost * ONE
+    room = limit * ONE - used
+    allowed = wanted <= room
+    if allowed:
+        used, room, retry_after_s = used + wanted, room - wanted, 0.0
+    elif cost > limit:
+        retry_after_s = inf
+    else:
+        retry_after_s = -((room - wanted) // limit) / _SECOND_NS
+    remaining = max(room, 0) // ONE
+    reset_s = used / limit / _SECOND_NS
+    return Decision(kind, allowed, cost, remaining, limit, retry_after_s, reset_s)
+
+
+def _place(most: int, running: int) -> Decision:
+    free = most - running
+    allowed = free > 0
+    wait_s = 0.0 if allowed else _PLACE_S
+    return Decision(CONCURRENCY, allowed, 1, max(free - 1, 0), most, wait_s, wait_s)
+
+
 class Hold:
     """What one running request has reserved of a Meter."""
 
     __slots__ = ("cost", "left")
 
     def __init__(self, cost: int) -> None:
-        self.cost = cost * _ONE
+        self.cost = cost * ONE
         #: What has not leaked yet.
         self.left = self.cost
 
@@ -80,28 +112,16 @@ class Meter:
     def decide(self, cost: int, now: float) -> Decision:
         """Takes nothing."""
         self._leak(now)
-        limit = self.limit
-        wanted, used = cost * _ONE, self._owed + self._held
-        room = limit * _ONE - used
-        allowed = wanted <= room
-        if allowed:
-            used, room, retry_after_s = used + wanted, room - wanted, 0.0
-        elif cost > limit:
-            retry_after_s = inf
-        else:
-            retry_after_s = -((room - wanted) // limit) / _SECOND_NS
-        remaining = max(room, 0) // _ONE
-        reset_s = used / limit / _SECOND_NS
-        return Decision(self.kind, allowed, cost, remaining, limit, retry_after_s, reset_s)
+        return weigh(self.kind, self.limit, cost, self._owed + self._held)
 
     def allows(self, cost: int, now: float) -> bool:
         """What `decide` says, for a fraction of its price."""
         self._leak(now)
-        return cost * _ONE <= self.limit * _ONE - self._owed - self._held
+        return cost * ONE <= self.limit * ONE - self._owed - self._held
 
     def charge(self, cost: int) -> None:
         """Once allowed, at the same moment."""
-        self._owed += cost * _ONE
+        self._owed += cost * ONE
 
     def hold(self, cost: int) -> Hold:
         """Once allowed, at the same moment. It must be settled."""
@@ -113,14 +133,29 @@ class Meter:
     def settle(self, hold: Hold, cost: int | None, now: float) -> None:
         """It cost so much. None: as much as it held."""
         self._leak(now)
-        actual = hold.cost if cost is None else cost * _ONE
+        actual = hold.cost if cost is None else cost * ONE
         leaked = hold.cost - hold.left
         self._held -= hold.left
         self._holds.pop(hold, None)
         hold.left = 0
         if actual > leaked:
-            most = OWED_MINUTES_MAX * self.limit * _ONE
+            most = OWED_MINUTES_MAX * self.limit * ONE
             self._owed = max(self._owed, min(self._owed + actual - leaked, most))
+
+    def used(self, now: float) -> int:
+        """Of `limit * ONE`."""
+        self._leak(now)
+        return self._owed + self._held
+
+    def learn(self, used: int, now: float) -> None:
+        """Elsewhere it is counted for all: so much. What is held here is in it, and will settle
+        there."""
+        self._leak(now)
+        for hold in self._holds:
+            hold.left = 0
+        self._holds.clear()
+        self._held = 0
+        self._owed = used
 
     def _leak(self, now: float) -> None:
         at = int(now * _SECOND_NS)
@@ -176,10 +211,12 @@ class Grant:
 class Limiter:
     """The limits of one model or one provider. Keep it as long as they are configured at all."""
 
-    __slots__ = ("_requests", "_tokens", "in_flight", "limits")
+    __slots__ = ("_requests", "_tokens", "in_flight", "limits", "name")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, name: str = "") -> None:
         self.limits = limits
+        #: What it is called where several routers count together: `model:code`.
+        self.name = name
         self.in_flight = 0
         self._requests = None if limits.rpm is None else Meter(REQUESTS, limits.rpm)
         self._tokens = None if limits.tpm is None else Meter(TOKENS, limits.tpm)
@@ -193,12 +230,34 @@ class Limiter:
             found.append(self._tokens.decide(max(tokens, 1), now))
         most = self.limits.max_concurrency
         if most is not None:
-            free = most - self.in_flight
-            allowed = free > 0
-            wait_s = 0.0 if allowed else _PLACE_S
-            left = max(free - 1, 0)
-            found.append(Decision(CONCURRENCY, allowed, 1, left, most, wait_s, wait_s))
+            found.append(_place(most, self.in_flight))
         return tuple(found)
+
+    def weigh(self, counted: Counted, tokens: int) -> tuple[Decision, ...]:
+        """As `decide`, where what is used is counted elsewhere."""
+        limits, found = self.limits, []
+        if limits.rpm is not None and counted.requests is not None:
+            found.append(weigh(REQUESTS, limits.rpm, 1, counted.requests))
+        if limits.tpm is not None and counted.tokens is not None:
+            found.append(weigh(TOKENS, limits.tpm, max(tokens, 1), counted.tokens))
+        if limits.max_concurrency is not None and counted.running is not None:
+            found.append(_place(limits.max_concurrency, counted.running))
+        return tuple(found)
+
+    def counted(self, now: float) -> Counted:
+        """What is used as far as is known here."""
+        return Counted(
+            None if self._requests is None else self._requests.used(now),
+            None if self._tokens is None else self._tokens.used(now),
+            self.in_flight,
+        )
+
+    def learn(self, counted: Counted, now: float) -> None:
+        """What is used, as it is counted elsewhere for all. What runs here is counted here."""
+        if self._requests is not None and counted.requests is not None:
+            self._requests.learn(counted.requests, now)
+        if self._tokens is not None and counted.tokens is not None:
+            self._tokens.learn(counted.tokens, now)
 
     def allows(self, tokens: int, now: float, *, places: int = 0) -> bool:
         """Whether `take` would grant it. `places`: so many come back before."""

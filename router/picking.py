@@ -14,7 +14,7 @@ from router.choose.score import Score
 from router.config import Config
 from router.envelope import Envelope
 from router.known import Dice, Known
-from router.limits import Decision
+from router.limits import Decision, Limiter, reason, worst
 from router.names.target import Target
 from router.nodes import Node
 from router.plan import Plan
@@ -143,9 +143,7 @@ class Picking(Known):
                 why = needs.refusal(upstream, plan.needs, now)
                 limiter = upstream.limiter
                 if why is None and limiter is not None:
-                    # The place that its running attempt holds is free before the next begins.
-                    mine = plan.grant is not None and plan.node is upstream.node
-                    why = limiter.refusal(plan.envelope.prompt().tokens, now, places=mine)
+                    why = self._refusal(plan, upstream, limiter, now)
                 if why is None:
                     allowed.append(upstream)
                 else:
@@ -200,7 +198,26 @@ class Picking(Known):
         """What the limits on the way to `target` say that refuse the request."""
         if not target.limited:
             return ()
+        if plan.told is not None:
+            return self._refused(plan, target)
         return self.limiters.refusing(target, plan.grants, plan.envelope.prompt().tokens, now)
+
+    def _refused(self, plan: Plan, target: Target) -> tuple[Decision, ...]:
+        """What the limits on the way to `target` said when they were asked."""
+        told = plan.told
+        if not told:
+            return ()
+        of_target = self.limiters.of_target(target)
+        return tuple(d for _, limiter in of_target for d in told.get(limiter.name, ()))
+
+    def _refusal(self, plan: Plan, upstream: Upstream, limiter: Limiter, now: float) -> str | None:
+        """Why a provider's limits refuse the request. None: they do not, as far as is known."""
+        if plan.told is not None:
+            told = plan.told.get(limiter.name)
+            return None if told is None else reason(worst(told))
+        # The place that its running attempt holds is free before the next begins.
+        mine = plan.grant is not None and plan.node is upstream.node
+        return limiter.refusal(plan.envelope.prompt().tokens, now, places=mine)
 
     def hold(self, plan: Plan, now: float) -> None:
         """Take what its target's limits grant, and give back those of one that it has left."""

@@ -22,7 +22,7 @@ from router.envelope import EMPTY, Envelope
 from router.errors import Problem
 from router.hedge import Hedging
 from router.hooks import Request
-from router.limits import Grant
+from router.limits import Decision, Grant, Limiter
 from router.names.target import Resolution
 from router.needs import Needs
 from router.nodes import Node
@@ -92,6 +92,9 @@ class Plan(Hedging):
     grant: Grant | None = None
     #: Of the limits of its caller, for as long as it runs.
     caller_grants: Sequence[Grant] = ()
+    #: What limits said that refused it, by their names, where other routers share them. None: this
+    #: router's own say it.
+    told: dict[str, tuple[Decision, ...]] | None = None
     #: Why candidates were refused, by name: for explanations.
     refusals: dict[str, str] | None = None
     #: Time spent waiting between attempts.
@@ -160,13 +163,7 @@ class Plan(Hedging):
             self.state.queued -= 1
             self.queued_s += now - self._waits_since
         upstream = self.look(now) if self.problem is None or self.attempts else None
-        if upstream is None:
-            if self.problem is None:
-                self.problem = self._brain.nothing_fit(self, now)
-                if self.explains:
-                    self.problem = self._brain.explained(self, self.problem)
-            return self.problem
-        return self._attempt(upstream, now)
+        return self._nobody(now) if upstream is None else self._start(upstream, now)
 
     def answered(self, status: int, retry_after_s: float | None, now: float) -> Step | None:
         """A well-formed head came. None: pass the answer on, whatever its status."""
@@ -320,6 +317,12 @@ class Plan(Hedging):
         self._eventful = True
         self._tell_limits()
 
+    def _hold_provider(self, node: Node, limiter: Limiter, now: float) -> None:
+        self.grant = limiter.take(self.envelope.prompt().tokens, now)
+
+    def _hold_target(self, now: float) -> None:
+        self._brain.hold(self, now)
+
     def _tell_limits(self) -> None:
         self.special = True
         held = (*self.caller_grants, *self.grants.values())
@@ -338,6 +341,14 @@ class Plan(Hedging):
             target = self.advance(brain.config.retry.attempts_per_target)
         return None
 
+    def _nobody(self, now: float) -> Problem:
+        """The last word: what became of the attempts, or why there was none."""
+        if self.problem is None:
+            self.problem = self._brain.nothing_fit(self, now)
+            if self.explains:
+                self.problem = self._brain.explained(self, self.problem)
+        return self.problem
+
     def _attempt(self, upstream: Upstream, now: float) -> Attempt:
         node = self.node = upstream.node
         self.upstream = upstream
@@ -351,7 +362,7 @@ class Plan(Hedging):
         else:
             self.permit = self._brain.fitness.admit(node, now)
         if node.limiter is not None:
-            self.grant = node.limiter.take(self.envelope.prompt().tokens, now)
+            self._hold_provider(node, node.limiter, now)
             self._eventful = True
         if self._brain.learns:
             self._brain.took(self, upstream)
@@ -366,10 +377,14 @@ class Plan(Hedging):
             if target.plain and target.name == self.model and not self.special:
                 return node.first_attempt
         if target.limited or self.grants:
-            self._brain.hold(self, now)
+            self._hold_target(now)
         self._eventful = True
         self._raced = False
         return self._made(upstream)
+
+    def _start(self, upstream: Upstream, now: float) -> Step:
+        """Where it may wait for what others must say of it first."""
+        return self._attempt(upstream, now)
 
     def _made(self, upstream: Upstream) -> Attempt:
         """What is particular: another name upstream, a fallback, time limits of its own."""
@@ -402,7 +417,7 @@ class Plan(Hedging):
             self._waits_since = now
             self.state.queued += 1
             return step
-        return self._attempt(step, now)
+        return self._start(step, now)
 
     def _another(self, outcome: Outcome, sent: bool, now: float) -> Upstream | Wait | None:
         """The next upstream, or a backoff before the same one, or None: this was the last."""

@@ -67,7 +67,10 @@ def _over(plan: "Plan", able: Sequence[Upstream], now: float) -> list[Sequence[D
     found: list[Sequence[Decision]] = []
     for upstream in able:
         limiter = upstream.limiter
-        if limiter is not None:
+        if limiter is not None and plan.told is not None:
+            if limiter.name in plan.told:
+                found.append(plan.told[limiter.name])
+        elif limiter is not None:
             tokens = plan.envelope.prompt().tokens
             if not limiter.allows(tokens, now):
                 found.append(limiter.decide(tokens, now))
