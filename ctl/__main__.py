@@ -31,6 +31,7 @@ from ctl import (
     services,
     status,
     undrain,
+    usage,
     wait,
 )
 from ctl.errors import CtlError, Exit
@@ -50,6 +51,7 @@ VERBS: dict[str, ModuleType] = {
     "restart": restart,
     "chat": chat,
     "explain": explain,
+    "usage": usage,
     "config": config,
     "provider": provider,
     "key": key,
