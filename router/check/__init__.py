@@ -14,6 +14,7 @@ from common.config import Document, Problem
 from router.check import (
     addresses,
     breakers,
+    cache,
     chains,
     headers,
     limits,
@@ -55,6 +56,7 @@ THEMES: tuple[Callable[[File], Iterator[Problem]], ...] = (
     headers.find,
     limits.find,
     numbers.find,
+    cache.find,
     breakers.find,
 )
 
