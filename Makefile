@@ -18,7 +18,7 @@ test: ## all tests, on real processes (minutes)
 	@scripts/setup.sh dev
 	@scripts/setup.sh node
 	@scripts/setup.sh valkey
-	@scripts/setup.sh apt systemd-analyze=systemd nginx=nginx-light redis-server=redis-server faketime=faketime
+	@scripts/setup.sh apt systemd-analyze=systemd nginx=nginx-light redis-server=redis-server slowhttptest=slowhttptest faketime=faketime
 	@$(PY) -m pytest $(ARGS)
 
 test-quick: ## the tests that start no process (seconds)

@@ -36,6 +36,9 @@ from router.uplink import Pool
 _PASS_EVERY_S = 0.02
 #: How long a close waits for last words to leave.
 _CLOSE_S = 1.0
+#: What the kernel takes for a client before it has gone out. Else it would be megabytes of an
+#: answer that a slow client may never take.
+_UNSENT_BYTES = 128 << 10
 #: A control request's body: admin calls and configurations.
 _CONTROL_BODY_BYTES_MAX = 1 << 20
 
@@ -126,6 +129,9 @@ class Relay:
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Serve on listening sockets, bound by the caller."""
         for one in sockets:
+            if one.family in (socket.AF_INET, socket.AF_INET6):
+                # What is accepted inherits it.
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
             self._listeners.append(
                 await self._loop.create_server(lambda: Client(self), sock=one, start_serving=True)
             )
