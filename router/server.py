@@ -230,6 +230,7 @@ class Relay:
             await asyncio.wait(waits, timeout=_PASS_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
             left = bool(self.clients) or any(one.open for one in self._adopting)
         await cancel(*waits)
+        heir.close()
         self.heir = None
         _log.info("handed on", connections=heir.passed, left=len(self.clients))
 

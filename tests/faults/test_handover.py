@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from tests.support.fleet import Fleet, Part, ask, chat, mock
 from tests.support.mock import MockHandle, start_mock
 from tests.support.ports import lasting_ports
+from tests.support.processes import Process
 from tests.support.strict import Kept, Load
 from tests.support.until import until
 
@@ -247,6 +250,52 @@ async def test_every_daemon_restarts_under_load_without_an_error(whole: Fleet) -
     await load.stop()
     assert load.failed == {}
     assert min(load.well["short"], load.well["kept"]) > 50
+
+
+async def test_where_systemd_holds_the_port_who_comes_during_a_restart_waits(
+    fleet: Fleet, endless: Endless
+) -> None:
+    """Without a holder: the old one takes no more, its streams end, the next answers the queue."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        part = fleet.router(
+            name="activated",
+            start=False,
+            listen=f"127.0.0.1:{port}",
+            registries=[],
+            static_services=[static("endless", endless.port, "endless")],
+        )
+
+        def start() -> Process:
+            # What systemd does: the socket is descriptor 3, and the variables name the process.
+            argv = [sys.executable, "-m", "router", "--config", part.config]
+            sets = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&"$HELD"'
+            return fleet.processes.start(
+                ["bash", "-c", sets, "sh", *argv],
+                env={"HELD": str(held.fileno())},
+                name="activated",
+                keep=[held.fileno()],
+            )
+
+        first = await start().ready(f"{part.url}/ready")
+        stream = await Kept.open(port)
+        await stream.send(chat("endless", stream=True))
+        await until(lambda: endless.begun == 1)
+        first.terminate()
+        await first.said('"event":"stopping"')
+        waiting = [await Kept.open(port) for _ in range(20)]
+        for one in waiting:
+            await one.send(chat("endless", stream=True))
+        endless.enough.set()
+        assert (await stream.read()).is_done
+        assert await first.ended() == 0
+        second = start()
+        answers = await asyncio.gather(*(one.read() for one in waiting))
+        assert [one.is_done for one in answers] == [True] * 20
+        for one in (stream, *waiting):
+            await one.close()
+        second.terminate()
+        assert await second.ended() == 0
 
 
 async def test_a_taken_port_is_fatal_as_ever(fleet: Fleet) -> None:

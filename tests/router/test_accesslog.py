@@ -1,6 +1,8 @@
+import fcntl
 import json
 import os
 import threading
+from collections import Counter
 
 import pytest
 
@@ -144,6 +146,35 @@ async def test_the_end_waits_for_what_came_while_it_wrote() -> None:
     read.join()
     os.close(reading)
     assert got[0].endswith(b"the last line\n")
+
+
+async def test_lines_on_a_shared_pipe_are_whole_although_it_is_full_all_the_time() -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    pipes = [Pipe(writing, shared=True) for _ in range(3)]
+    got: list[bytes] = []
+    read = threading.Thread(target=lambda: got.append(_all_of(reading)))
+    for number, pipe in enumerate(pipes):
+        pipe.write((b"%d" % number * 300 + b"\n") * 500)
+    read.start()
+    for pipe in pipes:
+        await pipe.drain(30)
+    os.close(writing)
+    read.join()
+    os.close(reading)
+    lines = got[0].splitlines()
+    assert Counter(lines) == {b"%d" % number * 300: 500 for number in range(3)}
+
+
+async def test_a_line_longer_than_what_a_pipe_takes_at_once_is_written_all_the_same() -> None:
+    reading, writing = os.pipe()
+    pipe = Pipe(writing, shared=True)
+    text = b"a\n" + b"b" * 10_000 + b"\n" + b"c" * 5_000
+    pipe.write(text)
+    await pipe.drain(10)
+    os.close(writing)
+    assert _all_of(reading) == text
+    os.close(reading)
 
 
 def _all_of(fd: int) -> bytes:

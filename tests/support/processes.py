@@ -148,8 +148,10 @@ class Processes:
         name: str = "",
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        keep: Sequence[int] = (),
     ) -> Process:
-        """Start `argv` in a process group of its own, from the repository's root."""
+        """Start `argv` in a process group of its own, from the repository's root. `keep` are file
+        descriptors that it inherits."""
         name = name or Path(str(argv[0])).name
         log_path = self.folder / f"{name}-{len(self.all)}.log"
         with log_path.open("wb") as log:
@@ -161,6 +163,7 @@ class Processes:
                 cwd=cwd or ROOT,
                 env=self.environment(env),
                 start_new_session=True,
+                pass_fds=keep,
             )
         process = Process(name, popen, log_path)
         self.all.append(process)
