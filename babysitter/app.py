@@ -32,6 +32,7 @@ from common.daemon import Daemon
 from common.errors import RefusalError
 from common.http import application, client, serve
 from common.names import UNUSABLE_HOSTS
+from common.tls import Certificates
 from common.wire.registry import Status
 
 _log = logs.get("babysitter")
@@ -196,6 +197,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         others_may="stop and start engines",
     )
     wanted = plan(config)
+    certificates = Certificates(config.tls)
     lock = _lock(state)
     try:
         sockets = listen.open_all({"listen": where}).sockets["listen"]
@@ -206,8 +208,12 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
             advertise=advertise,
             port=listen.port_of(sockets),
             instance_id=os.urandom(16).hex(),
+            scheme="https" if config.tls.serves else "http",
         )
-        async with client(token=token) as to_registry, client() as to_engines:
+        async with (
+            client(token=token, tls=certificates.client) as to_registry,
+            client() as to_engines,
+        ):
             registry = RegistryClient(to_registry, config.registries) if config.registries else None
             sitter = Babysitter(me, registry, to_engines, elsewhere)
             for one in wanted.values():
@@ -215,7 +221,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
             reloader = Reloader(
                 sitter, config, wanted, path, plan, own_port=me.port, engine_host=advertise
             )
-            await _run(daemon, reloader, sitter, token, sockets, state)
+            await _run(daemon, reloader, sitter, token, sockets, state, certificates)
     finally:
         os.close(lock)
 
@@ -227,11 +233,13 @@ async def _run(
     token: str | None,
     sockets: list[socket.socket],
     state: Path,
+    certificates: Certificates,
 ) -> None:
     app = application(token=token)
     api = Api(sitter.me, sitter.engines, sitter.begun, sitter.own, reloader)
     api.add_routes(app)
-    server = await serve(app, sockets)
+    server = await serve(app, sockets, tls=certificates.server)
+    following = tasks.spawn(certificates.run(), "babysitter.certificates", fatal=True)
     _log.info("listening", url=server.url, name=sitter.me.name, engines=list(sitter.engines))
     sitter.end_strangers(state)
     sitter.start()
@@ -250,6 +258,7 @@ async def _run(
         else:
             _log.info("engines are left running, to be adopted", engines=list(sitter.engines))
     finally:
+        await tasks.cancel(following)
         await sitter.close(kill=kill)
         api.end_following()
         await server.close()

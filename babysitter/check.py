@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from babysitter.config import REGISTRY_DEFAULT, Config, EngineConfig
 from babysitter.kinds import KINDS, LATER
 from babysitter.settings import PORT_FIRST, PORT_STEP, engine_name, given, own_address, ports_of
-from common import address
+from common import address, certificates
 from common.config import Document, Problem
 from common.names import UNUSABLE_HOSTS, is_name, why_not_a_name
 
@@ -15,6 +15,7 @@ def check(config: Config, document: Document) -> list[Problem]:
     """Faults across fields, in the file's order."""
     found = [
         *_check_top(config, document),
+        *_check_tls(config, document),
         *_check_later(config, document),
         *_check_secrets(("defaults", "env"), "defaults", config.defaults.env, document),
         *(
@@ -65,6 +66,11 @@ def _check_top(config: Config, document: Document) -> Iterator[Problem]:
     for path, text in ((("name",), config.name), (("host", "name"), config.host.name)):
         if text is not None and not is_name(text):
             yield document.problem(path, why_not_a_name(text), fix=f'{path[-1]} = "gpu-03"')
+
+
+def _check_tls(config: Config, document: Document) -> Iterator[Problem]:
+    for one in certificates.faults(config.tls):
+        yield document.problem(("tls", one.key), one.text, effect=one.effect, fix=one.fix)
 
 
 def _check_listen(config: Config, document: Document) -> Iterator[Problem]:

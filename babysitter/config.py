@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from common.certificates import Tls
+
 REGISTRY_DEFAULT = "http://127.0.0.1:18000"
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -157,4 +159,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_term: Literal["stop", "keep"] = "stop"
     host: Host = Host()
     defaults: Defaults = Defaults()
+    tls: Tls = Tls()
     engine: tuple[EngineConfig, ...] = ()

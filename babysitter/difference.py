@@ -15,7 +15,10 @@ from babysitter.place import Place
 from babysitter.settings import Settings, own_address
 
 #: Keys that are read once, at the start.
-AT_START = ("name", "listen", "registries", "advertise", "token_file", "auth", "state_dir", "host")
+AT_START = (
+    *("name", "listen", "registries", "advertise", "token_file", "auth", "state_dir", "host"),
+    "tls",
+)
 
 
 class Wanted(Struct, frozen=True):

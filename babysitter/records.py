@@ -25,10 +25,12 @@ class Me(Struct, frozen=True, kw_only=True):
     advertise: str
     port: int
     instance_id: str
+    #: What its own port speaks.
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return http_url(self.advertise, self.port)
+        return http_url(self.advertise, self.port, self.scheme)
 
     def service_of(self, engine: str) -> str:
         return f"{engine}@{self.host_name}"

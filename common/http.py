@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from common import auth
+from common.address import http_url
 from common.headlimit import HeadLimit, Limits, watching
 
 _log = structlog.get_logger("http")
@@ -175,8 +177,11 @@ def application(
 class Server:
     """A running control port. `protocol()` makes one more connection's protocol (hand-over)."""
 
-    def __init__(self, runner: web.AppRunner, limits: Limits) -> None:
+    def __init__(
+        self, runner: web.AppRunner, limits: Limits, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._runner = runner
+        self._tls = tls
         self._limits = limits
         self._servers: list[asyncio.Server] = []
         self._open: set[HeadLimit] = set()
@@ -189,7 +194,7 @@ class Server:
     @property
     def url(self) -> str:
         host, port = self.addresses[0]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return http_url(host, port, "http" if self._tls is None else "https")
 
     @property
     def connections(self) -> int:
@@ -205,7 +210,16 @@ class Server:
     async def listen(self, sockets: Iterable[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
         for one in sockets:
-            self._servers.append(await loop.create_server(self.protocol, sock=one))
+            self._servers.append(
+                await loop.create_server(
+                    self.protocol,
+                    sock=one,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=None
+                    if self._tls is None
+                    else self._limits.head_timeout_s,
+                )
+            )
             self.addresses.append(one.getsockname()[:2])
 
     def stop_accepting(self) -> None:
@@ -238,8 +252,10 @@ async def serve(
     idle_timeout_s: float = 75.0,
     connections_max: int = 1000,
     cancel_handlers: bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Serve `app` on listening `sockets` (none: only connections handed over: `Server.protocol`).
+    With `tls` they speak TLS.
 
     A head that takes longer than `head_timeout_s` gets 408 and a close; a connection without a
     request closes after `idle_timeout_s`; connections beyond `connections_max` get 503. With
@@ -256,7 +272,7 @@ async def serve(
         max_field_size=8190,
     )
     await runner.setup()
-    server = Server(runner, Limits(head_timeout_s, idle_timeout_s, connections_max))
+    server = Server(runner, Limits(head_timeout_s, idle_timeout_s, connections_max), tls)
     await server.listen(sockets)
     return server
 
@@ -267,11 +283,14 @@ def client(
     total_s: float | None = TOTAL_TIMEOUT_S,
     connect_s: float = CONNECT_TIMEOUT_S,
     connections_max: int = 100,
+    tls: ssl.SSLContext | None = None,
 ) -> aiohttp.ClientSession:
-    """A session for control ports: JSON out, no cookies, no proxy from the environment."""
+    """A session for control ports: JSON out, no cookies, no proxy from the environment.
+
+    `tls` is for https URLs. None: the system's authorities are believed."""
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s),
-        connector=aiohttp.TCPConnector(limit=connections_max),
+        connector=aiohttp.TCPConnector(limit=connections_max, ssl=tls or True),
         headers=auth.bearer(token),
         cookie_jar=aiohttp.DummyCookieJar(),
         json_serialize=lambda value: _encoder.encode(value).decode(),
@@ -288,6 +307,12 @@ def why_failed(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host's name is unknown"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"
+        return f"its certificate is not believed: {why}"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        why = getattr(error.os_error, "reason", None) or "no TLS is spoken there"
+        return f"TLS failed: {why.replace('_', ' ').lower()}"
     if isinstance(error, aiohttp.ClientConnectorError):
         inner = error.os_error
         found = _ERRNO.search(str(inner))  # a name of several addresses: one errno in the text

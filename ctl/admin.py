@@ -29,7 +29,7 @@ class RefusedReload(CtlError):
 
 async def in_force(place: Place) -> RouterConfig:
     """What the router runs with. Raises CtlError."""
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         try:
             return await client.get(f"{place.url}/admin/config", RouterConfig)
         except RefusedError as why:
@@ -38,7 +38,7 @@ async def in_force(place: Place) -> RouterConfig:
 
 async def order(place: Place, verb: str, body: dict[str, Any] | None = None) -> ReloadAnswer:
     """`reload` or `rollback`. Raises RefusedReload where nothing has changed, CtlError."""
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         try:
             return await client.post(f"{place.url}/admin/{verb}", ReloadAnswer, RELOAD_S, body=body)
         except RefusedError as why:

@@ -150,7 +150,7 @@ def _end(answer: Answer, out: Output) -> None:
 async def _model(wanted: str | None, place: Place, out: Output) -> str:
     if wanted:
         return wanted
-    async with Client(place.key or place.token) as client:
+    async with Client(place.key or place.token, place.tls) as client:
         listing = await client.get(f"{place.url}/v1/models", dict[str, Any])
     names = [str(one["id"]) for one in listing.get("data", []) if one.get("id")]
     if not names:
@@ -174,7 +174,7 @@ async def ask(
     events, texts = sse.ChatEvents(), []
     began, first_ms = monotonic(), None
     async with (
-        Client(place.key) as client,
+        Client(place.key, place.tls) as client,
         client.stream(
             "POST", f"{place.url}/v1/chat/completions", body=body, control=True, first_s=SILENCE_S
         ) as answer,

@@ -1,6 +1,7 @@
 """HTTP towards routers, registries and babysitters: typed answers, errors one can act on."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -26,11 +27,12 @@ ANSWER_BYTES_MAX = 64 << 20
 class Client:
     """One session, one token. The token goes only to control paths, never to relayed ones."""
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, tls: ssl.SSLContext | None = None) -> None:
         self._token = token
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TOTAL_S, connect=CONNECT_S),
             headers={"user-agent": "creche-ctl"},
+            connector=aiohttp.TCPConnector(ssl=tls or True),
         )
 
     async def __aenter__(self) -> Self:

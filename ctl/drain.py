@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         fleet = await look(client, place.url)
         who = [leaving.meant(fleet, name) for name in args.names]
         services = list(dict.fromkeys(one for each in who for one in each.services))

@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         views = engine_views(await look(client, place.url))
         view = which.engine(views, args.name)
         url = f"{which.babysitter_of(view)}/engines/{quote(view.name, safe='')}"

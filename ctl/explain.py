@@ -115,7 +115,7 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
     body = None if args.body is None else _body(args.body)
     if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", "application/json"))
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         try:
             answer = await client.ask(
                 f"{place.url}/explain", dict[str, Any], query=query, headers=headers, body=body

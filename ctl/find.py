@@ -2,21 +2,26 @@
 
     --url          > CRECHE_URL        > url        in creche.toml > http://127.0.0.1:8000
     --token-file   > CRECHE_TOKEN_FILE > token_file in creche.toml > no token
+                     CRECHE_CA_FILE    > ca_file    in creche.toml > the system's authorities
     CRECHE_KEY     > CRECHE_KEY_FILE   > key_file   in creche.toml > no client's key
 
 creche.toml is `$XDG_CONFIG_HOME/creche/creche.toml`, else `~/.config/creche/creche.toml`.
 """
 
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from common.certificates import Tls
+from common.errors import RefusalError
+from common.tls import Certificates
 from ctl.errors import CtlError, Exit
 
 LOOPBACK = "http://127.0.0.1:8000"
-_KEYS = ("url", "token_file", "key_file")
+_KEYS = ("url", "token_file", "key_file", "ca_file", "cert_file", "cert_key_file")
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Place:
     named_by: str
     #: A client's key, for what is relayed.
     key: str | None = None
+    #: For https URLs. None: the system's authorities are believed.
+    tls: ssl.SSLContext | None = None
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -50,7 +57,20 @@ def find(url: str | None, token_file: str | None, environ: Mapping[str, str]) ->
     token_path = token_file or environ.get("CRECHE_TOKEN_FILE") or config.get("token_file")
     key_path = environ.get("CRECHE_KEY_FILE") or config.get("key_file")
     key = environ.get("CRECHE_KEY") or _secret(key_path, "key")
-    return Place(_base(address, named_by), _secret(token_path, "token"), named_by, key)
+    token = _secret(token_path, "token")
+    return Place(_base(address, named_by), token, named_by, key, _tls(config, environ))
+
+
+def _tls(config: Mapping[str, str], environ: Mapping[str, str]) -> ssl.SSLContext | None:
+    ca = environ.get("CRECHE_CA_FILE") or config.get("ca_file")
+    cert, key = config.get("cert_file"), config.get("cert_key_file")
+    if ca is None and cert is None:
+        return None
+    try:
+        return Certificates(Tls(ca_file=ca, cert_file=cert, key_file=key or cert)).client
+    except RefusalError as why:
+        what, _, fix = str(why).partition("\n")
+        raise CtlError(what, fix=fix.strip(), code=Exit.USAGE) from why
 
 
 def _base(text: str, named_by: str) -> str:

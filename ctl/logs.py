@@ -43,7 +43,7 @@ def _count(text: str) -> int:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         view = which.engine(engine_views(await look(client, place.url)), args.name)
         url = f"{which.babysitter_of(view)}/engines/{quote(view.name, safe='')}/log"
         query = []

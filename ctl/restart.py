@@ -92,7 +92,7 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
         raise CtlError("whom?", "services, or --rolling MODEL for all of a model", "", Exit.USAGE)
     if args.minimum is not None and not args.rolling:
         raise CtlError("--min goes with --rolling MODEL", "", "", Exit.USAGE)
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         fleet = await look(client, place.url)
         marked = {one.name: one.draining for one in leaving.records(fleet)}
         chosen = (

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         wanted = "?type=any" if args.all else ""
         answer = await client.get(f"{place.url}/services{wanted}", RouterServices)
     chosen = [one for one in answer.services if args.model is None or args.model in one.models]

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         fleet = await look(client, place.url)
         who = [_meant(fleet, name) for name in args.names]
         undrained: list[str] = []

@@ -56,7 +56,7 @@ async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
     next_hope = began + HOPE_S
     away: UnreachableError | None = None
     told = False
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         while True:
             try:
                 services = await client.get(f"{place.url}/services", RouterServices)

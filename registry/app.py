@@ -16,6 +16,7 @@ from common import address, auth, clock, listen, paths, redis_url, tasks
 from common.daemon import Daemon
 from common.http import application, serve
 from common.redact import SECRETS
+from common.tls import Certificates
 from registry import config as configs
 from registry.api import Api
 from registry.commands import Probed
@@ -87,6 +88,7 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         config_file=str(path or "/etc/creche/registry.toml"),
         others_may="register services and be routed to",
     )
+    certificates = Certificates(config.tls)
     sockets = listen.open_all({"listen": where}).sockets["listen"]
     try:
         shared = shared_store_of(config)
@@ -97,7 +99,11 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         raise
     table, feed, keeper = parts.keeper.table, parts.feed, parts.keeper
     prober = Prober(
-        config.probe, config.allow_hosts, lambda probed: _report(keeper, probed), parts.has_duty
+        config.probe,
+        config.allow_hosts,
+        lambda probed: _report(keeper, probed),
+        parts.has_duty,
+        tls=certificates.client,
     )
     app = application(token=token)
     Api(config, keeper, feed, token).add_routes(app)
@@ -106,9 +112,15 @@ async def main(daemon: Daemon, config: Config, path: Path | None) -> None:
         tasks.spawn(keeper.keep_time(), "registry.time", fatal=True),
         tasks.spawn(feed.keep_telling_loads(), "registry.loads", fatal=True),
         tasks.spawn(prober.run(table), "registry.prober", fatal=True),
+        tasks.spawn(certificates.run(), "registry.certificates", fatal=True),
         *(tasks.spawn(one, "registry.shared", fatal=True) for one in parts.besides),
     ]
-    server = await serve(app, sockets, connections_max=config.limits.connections_max)
+    server = await serve(
+        app,
+        sockets,
+        connections_max=config.limits.connections_max,
+        tls=certificates.server,
+    )
     _log.info(
         "listening",
         url=server.url,

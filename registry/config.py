@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from common import address, redis_url
+from common import address, certificates, redis_url
+from common.certificates import Tls
 from common.config import Document, Problem
 from registry.changes import LINE_BYTES_MAX
 from registry.state import Terms
@@ -115,6 +116,7 @@ class Config(_Table, frozen=True, kw_only=True):
     legacy: Legacy = Legacy()
     probe: Probe = Probe()
     limits: Limits = Limits()
+    tls: Tls = Tls()
 
 
 def terms(config: Config) -> Terms:
@@ -154,6 +156,10 @@ def problems(config: Config, document: Document) -> list[Problem]:
         *_addresses(config, document),
         *_times(config, document),
         *_state(config, document),
+        *(
+            document.problem(("tls", one.key), one.text, effect=one.effect, fix=one.fix)
+            for one in certificates.faults(config.tls)
+        ),
     ]
 
 

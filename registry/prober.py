@@ -6,6 +6,7 @@ address that was checked is the one connected to, so that no name can lead elsew
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -47,8 +48,12 @@ class Prober:
         allow_hosts: tuple[str, ...] | None,
         report: Report,
         has_duty: Duty = always,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._config = config
+        #: For https URLs. None: the system's authorities are believed.
+        self._tls = tls
         self._trust_registrants = allow_hosts is None
         self._allowed = Networks(allow_hosts or ())
         self._report = report
@@ -96,7 +101,9 @@ class Prober:
         if _is_literal(host) and host not in allowed:
             raise NotAllowed
         timeout = aiohttp.ClientTimeout(total=self._config.timeout_s)
-        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
+        connector = aiohttp.TCPConnector(
+            resolver=resolver, use_dns_cache=False, force_close=True, ssl=self._tls or True
+        )
         async with aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,

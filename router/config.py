@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from common.certificates import Tls
 from router.named import (
     BreakerOf,
     Capability,
@@ -324,6 +325,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefix: Prefix = Prefix()
     cache: Cache = Cache()
     reload: Reload = Reload()
+    tls: Tls = Tls()
     usage: Usage = Usage()
     #: Endpoints that no registry knows, by name.
     providers: dict[str, Provider] = field(default_factory=dict)

@@ -16,6 +16,7 @@ AT_START = (
     "control_listen",
     "state_dir",
     "client_keys",
+    "tls",
     "redis",
     "redis_password_file",
     "redis_sentinel_password_file",

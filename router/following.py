@@ -6,6 +6,7 @@ no registry is left        ─▶ its services go: the file says that there are 
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 
 from aiohttp import ClientSession
@@ -30,8 +31,10 @@ class Following:
         *,
         reported: Callable[[WatchLoad], None],
         dice: Callable[[], float],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._fleet = fleet
+        self._tls = tls
         self._apply = apply
         self._reported = reported
         self._dice = dice
@@ -83,7 +86,7 @@ class Following:
                 )
                 self._apply(self._fleet.forget())
             return
-        self._session = http.client(token=token)
+        self._session = http.client(token=token, tls=self._tls)
         self._watch = Watch(
             registries,
             self._session,

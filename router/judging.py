@@ -102,7 +102,9 @@ def _upstream(service: Service | None) -> Upstream | None:
 
 async def _asked(old: Loaded) -> Mapping[str, Service] | None:
     """What the old file's registries say now. None: nobody answers, so nothing speaks for them."""
-    async with http.client(token=old.token, total_s=CONNECT_S) as session:
+    async with http.client(
+        token=old.token, total_s=CONNECT_S, tls=old.certificates.client
+    ) as session:
         for url in old.config.registries:
             try:
                 async with session.get(f"{url.rstrip('/')}/services") as answer:

@@ -14,8 +14,10 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from common import tls
 from common.config import ConfigError, Problem, checked_text, has_errors, read_text
 from common.errors import RefusalError
+from common.tls import Certificates
 from common.wire.registry import Service
 from router import access, check, difference, plugins, providers, static, versions
 from router.config import Config
@@ -40,6 +42,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
     warnings: list[Problem]
     #: What guards the control paths, and is shown to the registry.
     token: str | None
+    #: As of the start.
+    certificates: Certificates
     names: Names
     hooks: Hooks
     providers: Providers
@@ -66,20 +70,27 @@ def at_start(path: Path | None) -> tuple[Loaded, Path | None]:
     return load(read_text(file), str(file)), file
 
 
-def load(text: str, file: str, running: Config | None = None) -> Loaded:
+def load(text: str, file: str, running: "Loaded | None" = None) -> Loaded:
     """`text` as the router would run it. Raises ConfigError with all that is wrong, RefusalError.
 
     `running`: what only a restart changes stays as it is there. None: this is the start.
     """
+    before = None if running is None else running.config
     found = checked_text(text, Config, check.problems, file)
     asked, problems = found
     if asked is None or has_errors(problems):
         raise ConfigError(problems)
-    config = asked if running is None else difference.effective(running, asked)
+    config = asked if before is None else difference.effective(before, asked)
     # Both must hold: the ports that are open now, and those of the next start.
     access.settle(asked, file)
     token = access.settle(config, file)
-    settled = providers.settle(config, os.environ, file)
+    certificates = Certificates(config.tls) if running is None else running.certificates
+    settled = providers.settle(
+        config,
+        os.environ,
+        file,
+        engines=lambda: certificates.client or tls.system_context(),
+    )
     fixed = _static(config)
     _refuse_twice(fixed.keys() & settled.services.keys())
     return Loaded(
@@ -87,11 +98,12 @@ def load(text: str, file: str, running: Config | None = None) -> Loaded:
         digest=versions.digest(text),
         asked=asked,
         config=config,
-        waiting=[] if running is None else difference.waiting(running, asked),
+        waiting=[] if before is None else difference.waiting(before, asked),
         warnings=problems,
         names=Names(config),
         hooks=plugins.load(),
         token=token,
+        certificates=certificates,
         providers=settled,
         services={STATIC: fixed, providers.SOURCE: settled.services},
     )

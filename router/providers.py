@@ -34,6 +34,8 @@ KEY_BYTES_MAX = 8_192
 CA_BYTES_MAX = 4 << 20
 
 _log = logs.get("providers")
+#: Makes a context for a connection to an engine.
+Contexts = Callable[[], ssl.SSLContext]
 #: Lives are told apart by a digest that nobody can turn back into a key.
 _SALT = os.urandom(32)
 
@@ -59,20 +61,19 @@ class _Settled:
 class Providers:
     """The active providers of one configuration. `services` by name, as records of the table."""
 
-    def __init__(self, settled: Mapping[str, _Settled]) -> None:
+    def __init__(
+        self, settled: Mapping[str, _Settled], engines: Contexts = ssl.create_default_context
+    ) -> None:
         self._settled = settled
+        #: For engines at an https URL.
+        self._engines = engines
         self.services: dict[str, Service] = {n: one.service for n, one in settled.items()}
 
-    def node(
-        self,
-        service: Service,
-        config: Config,
-        tls: Callable[[], ssl.SSLContext] | None = ssl.create_default_context,
-    ) -> Node:
+    def node(self, service: Service, config: Config) -> Node:
         """A Node for any service: one of these with its key, any other as an engine."""
         one = self._settled.get(service.name)
         if one is None or one.service.instance_id != service.instance_id:
-            return lives.engine(service, config, tls)
+            return lives.engine(service, config, self._engines)
         where = one.endpoint
         return Node(
             service.name,
@@ -91,7 +92,13 @@ class Providers:
 NONE = Providers({})
 
 
-def settle(config: Config, environ: Mapping[str, str], file: str = "router.toml") -> Providers:
+def settle(
+    config: Config,
+    environ: Mapping[str, str],
+    file: str = "router.toml",
+    *,
+    engines: Contexts = ssl.create_default_context,
+) -> Providers:
     """The active ones, with keys and certificates read. Raises RefusalError.
 
     `file` is the configuration's, for messages. Reads files: at a reload, off the loop.
@@ -102,7 +109,8 @@ def settle(config: Config, environ: Mapping[str, str], file: str = "router.toml"
             name: _settled(name, provider, config, environ, contexts, file)
             for name, provider in config.providers.items()
             if provider.status == "active"
-        }
+        },
+        engines,
     )
 
 

@@ -24,7 +24,6 @@ from common.errors import RefusalError
 from common.redact import redact
 from common.wire.router import ReloadAnswer, ReloadRefusal, RouterConfig
 from router import difference, loaded, versions
-from router.config import Config
 from router.loaded import Loaded
 from router.versions import Versions
 
@@ -161,7 +160,7 @@ class Reloader:
     async def _reload(self) -> ReloadAnswer | Refused:
         async with self._lock:
             before = self.state
-            new = await self._take("reload", self._read, before.loaded.config)
+            new = await self._take("reload", self._read, before.loaded)
             if isinstance(new, Refused):
                 return new
             proved = self._proved or before
@@ -229,7 +228,7 @@ class Reloader:
 
     # --- the parts of a change --------------------------------------------------------------------
 
-    def _read(self, running: Config) -> Loaded:
+    def _read(self, running: Loaded) -> Loaded:
         text = config.read_text(self._file) if self._file else ""
         if not text.strip() and self.state.loaded.text.strip():
             raise ConfigError([_emptied(self._file)])
@@ -310,7 +309,7 @@ class Reloader:
         if self._file is None or self._on_disk() == self.state.loaded.text:
             return ""
         try:
-            self._read(self.state.loaded.config)
+            self._read(self.state.loaded)
         except ConfigError as faults:
             errors = [one for one in faults.problems if one.severity == "error"]
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

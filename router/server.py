@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -63,7 +64,8 @@ class Relay:
         self.control = control
         #: Operator paths live on a port of their own: here they are 404.
         self.control_elsewhere = config.control_listen is not None
-        self.scheme = "http"
+        #: Of `listen`. None: it speaks plain HTTP.
+        self.tls: ssl.SSLContext | None = None
         #: For HTTP/1.0 without a Host.
         self.host = b"localhost"
         self.clients: set[Client] = set()
@@ -133,7 +135,13 @@ class Relay:
                 # What is accepted inherits it.
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
             self._listeners.append(
-                await self._loop.create_server(lambda: Client(self), sock=one, start_serving=True)
+                await self._loop.create_server(
+                    lambda: Client(self),
+                    sock=one,
+                    start_serving=True,
+                    ssl=self.tls,
+                    ssl_handshake_timeout=self.timeouts.head_s if self.tls else None,
+                )
             )
         self._sweep.start()
 
@@ -146,6 +154,11 @@ class Relay:
         except ValueError:
             return False
         return any(address in network for network in self._trusted)
+
+    @property
+    def scheme(self) -> str:
+        """As X-Forwarded-Proto says it."""
+        return "http" if self.tls is None else "https"
 
     @property
     def in_flight(self) -> int:
@@ -276,9 +289,10 @@ async def serve_relay(
     control: http.Server | None,
     *,
     ring: KeyRing | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Relay:
-    """A relay that serves on `sockets`. `control` takes the control requests, `ring` has the
-    clients' keys."""
+    """A relay that serves on `sockets`, over TLS where there is `tls`. `control` takes the control
+    requests, `ring` has the clients' keys."""
     relay = Relay(
         config,
         desk,
@@ -286,5 +300,6 @@ async def serve_relay(
         chance=random.random(),
     )
     relay.ring = ring
+    relay.tls = tls
     await relay.listen(sockets)
     return relay

@@ -121,7 +121,7 @@ async def _registered(place: Place, out: Output) -> list[Service] | None:
     state is no fault of the file.
     """
     try:
-        async with Client(place.token) as client:
+        async with Client(place.token, place.tls) as client:
             table = await client.get(f"{place.url}/services?type=any", RouterServices)
     except CtlError as why:
         out.aside(f"not compared with the fleet: {why.what}" + (f": {why.why}" if why.why else ""))

@@ -78,7 +78,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         with admin.explaining(place):
             made = await client.post(f"{place.url}/admin/keys", KeyMade, body=order(args))
     if out.json:

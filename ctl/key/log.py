@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, place: Place, out: Output) -> Exit:
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         with admin.explaining(place):
             found = await client.get(f"{place.url}/admin/audit?last={args.last}", AuditList)
     if out.json:

@@ -11,7 +11,7 @@ NAMED_MAX = 3
 
 async def keys(place: Place) -> KeyList:
     """Raises CtlError."""
-    async with Client(place.token) as client:
+    async with Client(place.token, place.tls) as client:
         with admin.explaining(place):
             return await client.get(f"{place.url}/admin/keys", KeyList)
 

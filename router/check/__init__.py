@@ -28,6 +28,7 @@ from router.check import (
     shared,
     sources,
     strategies,
+    tls,
     virtual,
 )
 from router.check.file import File
@@ -58,6 +59,7 @@ THEMES: tuple[Callable[[File], Iterator[Problem]], ...] = (
     numbers.find,
     cache.find,
     breakers.find,
+    tls.find,
 )
 
 
