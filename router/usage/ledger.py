@@ -6,11 +6,14 @@ What an engine does not tell is never guessed: the request is counted as unknown
 the prices of the service that answered, as they were when it was chosen.
 """
 
+from router.caller import Caller
+from router.names.target import Target
 from router.outcome import Outcome
 from router.plan import Plan
 from router.route import Family
 from router.seam import End
-from router.upstream import Prices
+from router.stats import ModelState
+from router.upstream import Prices, Upstream
 from router.usage.rows import HOUR_S, Counts, Row, Rows
 
 #: Different rows of one hour. Names are an operator's, but a trusted proxy may name tenants without
@@ -23,56 +26,67 @@ OTHERS = "(others)"
 #: An engine that tells more of one request is mistaken.
 TOKENS_MAX = 1_000_000_000
 
+#: Rows that are found without making one.
+NEAR_MAX = 1_000
+
 _OK = Outcome.OK
+_MESSAGES = Family.MESSAGES
 #: A service may have worked for a request that ended so.
 _WORKED = frozenset({Outcome.OK, Outcome.CUT, Outcome.CANCELLED, Outcome.SLOW})
 #: Targets of these have names that the file or a service says; other names may be a client's.
 _NAMED = frozenset({"exact", "capability", "default"})
 
+_Near = tuple[Caller, ModelState, Target | None, Upstream | None, str, str | None]
+
 
 class Ledger:
     def __init__(self) -> None:
         self._rows: dict[Row, Counts] = {}
+        #: Rows of the present hour that were seen, also those that are written already.
         self._seen: set[Row] = set()
         self._start = 0
+        #: Counts by what decides their row, of one hour and of rows that wait: a Row is dear.
+        self._near: dict[_Near, Counts] = {}
+        self._near_start = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, plan: Plan, end: End, ended: float) -> None:
         """`ended`: unix seconds."""
-        caller = plan.caller
-        row = Row(
-            int(ended) // HOUR_S * HOUR_S,
-            caller.id,
-            caller.name,
-            plan.needs.tenant or "",
-            plan.state.name,
-            _served(plan),
-            plan.service or "",
-        )
-        counts = self._rows.get(row)
+        if not 0 <= ended - self._near_start < HOUR_S:
+            self._near_start = int(ended) // HOUR_S * HOUR_S
+            self._near.clear()
+        upstream = plan.upstream
+        how, tenant = plan.resolution.how, plan.needs.tenant
+        near = (plan.caller, plan.state, plan.target, upstream, how, tenant)
+        counts = self._near.get(near)
         if counts is None:
-            counts = self._counts(row)
+            counts = self._found(near, plan)
         counts.requests += 1
         if end.outcome is _OK:
             counts.ok += 1
-        tokens_in, tokens_out = _sane(end.tokens_in), _sane(end.tokens_out)
-        if tokens_in is None and tokens_out is None:
-            if plan.attempts and plan.route.inference and end.outcome in _WORKED:
-                counts.unknown += 1
-            return
-        cached = _sane(end.tokens_cached) or 0
+        tokens_in, tokens_out = end.tokens_in, end.tokens_out
+        if tokens_in is None or not 0 <= tokens_in <= TOKENS_MAX:
+            tokens_in = None
+        if tokens_out is None or not 0 <= tokens_out <= TOKENS_MAX:
+            if tokens_in is None:
+                if plan.attempts and plan.route.inference and end.outcome in _WORKED:
+                    counts.unknown += 1
+                return
+            tokens_out = 0
         fresh = tokens_in or 0
-        if plan.route.family is not Family.MESSAGES:
+        cached = end.tokens_cached
+        if cached is None or not 0 <= cached <= TOKENS_MAX:
+            cached = 0
+        elif plan.route.family is not _MESSAGES:
             cached = min(cached, fresh)
             fresh -= cached
-        out = tokens_out or 0
         counts.tokens_in += fresh + cached
         counts.tokens_cached += cached
-        counts.tokens_out += out
-        prices = None if plan.upstream is None else plan.upstream.prices
-        cost = None if prices is None else nanos(prices, fresh, cached, out)
+        counts.tokens_out += tokens_out
+        prices = None if upstream is None else upstream.prices
+        cost = None if prices is None else nanos(prices, fresh, cached, tokens_out)
         if cost is None:
             counts.unpriced += 1
         else:
@@ -81,12 +95,31 @@ class Ledger:
     def take(self) -> Rows:
         """All that was folded since the last time."""
         rows, self._rows = self._rows, {}
+        self._near.clear()
         return rows
 
     def give_back(self, rows: Rows) -> None:
         """What was taken and could not be written."""
         for row, counts in rows.items():
             (self._rows.get(row) or self._counts(row)).add(counts)
+
+    def _found(self, near: _Near, plan: Plan) -> Counts:
+        caller = plan.caller
+        counts = self._counts(
+            Row(
+                self._near_start,
+                caller.id,
+                caller.name,
+                plan.needs.tenant or "",
+                plan.state.name,
+                _served(plan),
+                plan.service or "",
+            )
+        )
+        if len(self._near) >= NEAR_MAX:  # names that patterns take make targets without end
+            self._near.clear()
+        self._near[near] = counts
+        return counts
 
     def _counts(self, row: Row) -> Counts:
         """Of a row that does not wait yet, or of what stands for it."""
@@ -134,7 +167,3 @@ def _served(plan: Plan) -> str:
 
 def _others(start: int) -> Row:
     return Row(start, "", OTHERS, OTHERS, OTHERS, OTHERS, OTHERS)
-
-
-def _sane(tokens: int | None) -> int | None:
-    return tokens if tokens is not None and 0 <= tokens <= TOKENS_MAX else None
