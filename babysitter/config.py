@@ -36,6 +36,14 @@ class Shared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: How often its own metrics are read, for its load and for `stall_s` (default 5; 0: never, and
     #: `stall_s` has nothing to go by). Works for the same kinds.
     metrics_s: Seconds | None = None
+    #: An engine that had nothing to do for so long is asked for one token of its first model; none
+    #: in time: not ready, asked again (default 0: off). Not for engines that unload idle models.
+    canary_idle_s: Seconds | None = None
+    #: How long that token may take (default 30).
+    canary_timeout_s: Positive | None = None
+    #: So many tokens in a row that did not come, and it is restarted, as with `stall_s`
+    #: (default 2).
+    canary_failures: Annotated[int, Meta(ge=1, le=1000)] | None = None
     #: On a stop or restart, how long requests in flight may go on (default 30; 0: not at all).
     drain_timeout_s: Seconds | None = None
     #: Kinds that do not tell their load: a connection that said nothing for so long after an answer

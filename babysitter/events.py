@@ -84,6 +84,14 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubted:
+    """It answers, but there is reason to believe that it would serve nobody."""
+
+    instance_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     instance_id: str
 
@@ -95,5 +103,6 @@ class TimeIsUp:
 
 Event = (
     StartAsked | StopAsked | RestartAsked | Reconfigured | KillAsked | Launched | Adopted
-    | NotLaunched | Exited | Answered | NotAnswered | PortFoundTaken | Stalled | Drained | TimeIsUp
+    | NotLaunched | Exited | Answered | NotAnswered | PortFoundTaken | Stalled | Doubted | Drained
+    | TimeIsUp
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
     STOPPED ──start──▶ STARTING ──answers──▶ READY ──stop, restart──▶ DRAINING ──drained──▶ STOPPING
     STARTING ──stop, restart, not ready in time, port taken──▶ STOPPING
-    READY ──no token for too long──▶ STOPPING          READY ──no answer for too long──▶ STARTING
+    READY, STARTING ──no token for too long──▶ STOPPING
+    READY ──no answer for too long, or idle and no token──▶ STARTING
     STARTING, READY ──exited──▶ BACKOFF ──waited──▶ STARTING
                             └──▶ FATAL after too many (start and restart still work)
     STARTING ──hopeless──▶ FATAL
@@ -108,8 +109,11 @@ class Lifecycle:
                 if instance_id == self.instance_id and self.state is State.STARTING:
                     self._end_for(Ending(Cause.PORT_TAKEN, text), now)
             case events.Stalled(instance_id, text):
-                if instance_id == self.instance_id and self.state is State.READY:
+                if instance_id == self.instance_id and self.state in (State.READY, State.STARTING):
                     self._end_for(Ending(Cause.STALLED, text), now)
+            case events.Doubted(instance_id, text):
+                if instance_id == self.instance_id and self.state is State.READY:
+                    self._unready(text, now)
             case events.Drained(instance_id):
                 if instance_id == self.instance_id and self.state is State.DRAINING:
                     self._stop_process(now)
@@ -190,8 +194,12 @@ class Lifecycle:
         if self._silent_since is None:
             self._silent_since = now
         elif now - self._silent_since >= self.limits.unresponsive_s:
-            self._become(State.STARTING, now, due=now + self.limits.ready_timeout_s)
-            self._actions.append(actions.Announce(Status.STARTING))
+            self._unready(text, now)
+
+    def _unready(self, text: str, now: float) -> None:
+        self._in_the_way = text
+        self._become(State.STARTING, now, due=now + self.limits.ready_timeout_s)
+        self._actions.append(actions.Announce(Status.STARTING))
 
     def _exited(self, ending: Ending, now: float, dice: float) -> None:
         after, self._after = self._after, None

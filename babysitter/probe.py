@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from babysitter import canary, stall
 from babysitter import models as model_lists
-from babysitter import stall
 from babysitter.kinds import Probe
 from babysitter.models import Model
 from common.address import http_url, is_any
@@ -98,26 +98,46 @@ class Prober:
             return None
         return stall.read(progress, found[1])
 
+    async def generate(self, model: str, timeout_s: float) -> canary.Said:
+        """Ask for one token."""
+        said = canary.Said(canary.Answer.NOTHING, "cannot be asked")
+        for path in canary.PATHS:
+            body = canary.question(path, model)
+            found = await self._get(path, body, timeout_s)
+            if isinstance(found, str):
+                return canary.Said(canary.Answer.NOTHING, found)
+            said = canary.read(path, *found)
+            if said.answer is not canary.Answer.REFUSED:
+                break
+        return said
+
     async def _status(self, path: str) -> int | str:
         found = await self._get(path)
         return found if isinstance(found, str) else found[0]
 
-    async def _get(self, path: str) -> tuple[int, bytes] | str:
-        """Status and body (bounded), or why there is none."""
+    async def _get(
+        self, path: str, body: bytes | None = None, timeout_s: float = TIMEOUT_S
+    ) -> tuple[int, bytes] | str:
+        """Status and body (bounded), or why there is none. With a body it is a POST."""
+        headers = {"Connection": "close"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         try:
-            async with self.http.get(
+            async with self.http.request(
+                "GET" if body is None else "POST",
                 self.base + path,
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                data=body,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
                 allow_redirects=False,
-                headers={"Connection": "close"},
+                headers=headers,
             ) as response:
-                body = bytearray()
+                answer = bytearray()
                 async for part in response.content.iter_any():
-                    body += part
-                    if len(body) > model_lists.BODY_BYTES_MAX:
+                    answer += part
+                    if len(answer) > model_lists.BODY_BYTES_MAX:
                         break
-                return response.status, bytes(body)
+                return response.status, bytes(answer)
         except TimeoutError:
-            return f"no answer on {path} within {TIMEOUT_S:g} s"
+            return f"no answer on {path} within {timeout_s:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as why:
             return f"no answer on {path}: {why_failed(why)}"

@@ -52,7 +52,7 @@ async def look(
             return hindrance
     answer = await prober.ask()
     if isinstance(answer, NotReady):
-        return _not_yet(life, answer.text)
+        return not_yet(life, answer.text)
     return Seen(events.Answered(life), models=answer.models)
 
 
@@ -64,16 +64,16 @@ async def _not_ours(
     if await _listens(handle, host, port):
         return None
     if elsewhere is not None and await _listens(handle, LOOPBACK, port):
-        return _not_yet(life, bound_to_loopback(host, port, elsewhere), mistake=True)
+        return not_yet(life, bound_to_loopback(host, port, elsewhere), mistake=True)
     holder = await asyncio.to_thread(ports.owner, host, port)
     # It may have begun to listen between our two looks at /proc: look again before judging.
     if holder is not None and not await _listens(handle, host, port):
         text = f"port {port} is taken by {holder}"
         return Seen(events.PortFoundTaken(life, text), text=text)
-    return _not_yet(life, f"does not listen on {host}:{port} yet")
+    return not_yet(life, f"does not listen on {host}:{port} yet")
 
 
-def _not_yet(life: str, text: str, *, mistake: bool = False) -> Seen:
+def not_yet(life: str, text: str, *, mistake: bool = False) -> Seen:
     return Seen(events.NotAnswered(life, text), text=text, mistake=mistake)
 
 

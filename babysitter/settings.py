@@ -28,6 +28,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     unresponsive_s: float = 30.0
     stall_s: float = 90.0
     metrics_s: float = 5.0
+    canary_idle_s: float = 0.0
+    canary_timeout_s: float = 30.0
+    canary_failures: int = 2
     drain_timeout_s: float = 30.0
     drain_idle_s: float = 2.0
     stop_grace_s: float = 10.0

@@ -430,6 +430,7 @@ class Supervisor:
         life.spawn(self._watch_exit(life), "exit")
         life.spawn(watch.run(), "readiness")
         life.spawn(watch.work(), "work")
+        life.spawn(watch.asking.run(), "canary")
         return life
 
     def _serves(self, found: list[Model]) -> None:

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Callable
 
 from babysitter import events, readiness
+from babysitter import models as model_lists
+from babysitter.asking import Asking
 from babysitter.models import Model
 from babysitter.probe import Prober
 from babysitter.readiness import Elsewhere
@@ -57,6 +59,9 @@ class Watch:
         self._serves = serves
         self._stall = StallWatch(settings.stall_s)
         self._ready = False
+        self.asking = Asking(
+            handle.instance_id, settings, prober, ready=lambda: self._ready, post=post
+        )
         self._mistake: str | None = None
         self._log = logs.get("engine", engine=settings.name)
 
@@ -69,11 +74,16 @@ class Watch:
             known = socket_seen is not None and now - socket_seen < SOCKET_KNOWN_S
             seen = await self.look(socket_known=known)
             self._ready = ready = isinstance(seen.event, events.Answered)
-            if not ready:
+            doubt = self.asking.doubt
+            if ready and doubt is not None:
+                seen = readiness.not_yet(self._handle.instance_id, doubt)
+                self.text = await self._in_the_way(seen)
+            elif not ready:
                 socket_seen = None
                 self.text = await self._in_the_way(seen)
             else:
                 socket_seen = socket_seen if known else now
+                self.asking.model = next(iter(model_lists.names(seen.models)), None)
                 self._serves(seen.models)
             self._post(seen.event)
             await asyncio.sleep(self._pause(ready, monotonic() - began))
@@ -83,6 +93,7 @@ class Watch:
         self._settings = settings
         self._prober = prober
         self._stall.stall_s = settings.stall_s
+        self.asking.retune(settings, prober)
 
     async def look(self, *, socket_known: bool = False) -> readiness.Seen:
         """One look, now."""
@@ -149,6 +160,7 @@ class Watch:
 
     async def drain(self) -> None:
         """Until routers know that it takes no more and nothing is in flight; then Drained."""
+        self.asking.stop()
         settle_s = 0.0
         if self._registrar is not None:
             await self._registrar.settled()

@@ -443,6 +443,46 @@ def test_a_sick_engine_is_found_by_its_lack_of_progress(house: Fleet) -> None:
     wait_state(part, "sick", "READY")
 
 
+def test_an_idle_engine_that_generates_nothing_leaves_the_rotation_and_comes_back(
+    fleet: Fleet,
+) -> None:
+    registry = fleet.registry()
+    canary = {"canary_idle_s": 0.3, "canary_timeout_s": 0.3, "canary_failures": 1000}
+    part = sitter(fleet, mock("one", "m", **canary))
+    wait_record(registry, "one@test", "running")
+    before = part.get("/engines/one")
+    faults = f"{before['url']}/mock/faults"
+    assert ask(faults, [{"hang": "before"}])[0] == 200
+    assert ask(before["url"] + "/health")[0] == 200, "as a dead core leaves it"
+    wait_record(registry, "one@test", "starting")
+    view = wait_state(part, "one", "STARTING")
+    until_sync(
+        lambda: (
+            "idle, and generates nothing: no answer on /v1/chat/completions within 0.3 s"
+            in (part.get("/engines/one")["progress"] or "")
+        ),
+        10,
+        "its progress says why",
+    )
+    assert ask(part.url + "/health")[0] == 503
+    assert ask(faults, [])[0] == 200
+    wait_record(registry, "one@test", "running")
+    view = wait_state(part, "one", "READY")
+    assert (view["pid"], view["restarts"]) == (before["pid"], 0)
+
+
+def test_an_idle_engine_that_stays_dumb_is_restarted(fleet: Fleet) -> None:
+    canary = {"canary_idle_s": 0.3, "canary_timeout_s": 0.3}
+    part = sitter(fleet, mock("one", "m", **canary))
+    before = wait_state(part, "one", "READY")
+    assert ask(f"{before['url']}/mock/faults", [{"hang": "before"}])[0] == 200
+    until_sync(lambda: part.get("/engines/one")["restarts"] == 1, 20, "it is restarted")
+    last = part.get("/engines/one")["last_exit"]
+    assert last["cause"] == "stalled"
+    assert last["text"].startswith("idle, and generates nothing: no answer on /v1/chat")
+    assert wait_state(part, "one", "READY")["pid"] != before["pid"]
+
+
 def test_the_registry_away_and_back(fleet: Fleet) -> None:
     registry = fleet.registry()
     part = sitter(fleet, mock("one", "m"))

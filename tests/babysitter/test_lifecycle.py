@@ -9,6 +9,7 @@ from babysitter.cause import Cause, Ending
 from babysitter.events import (
     Adopted,
     Answered,
+    Doubted,
     Drained,
     Event,
     Exited,
@@ -209,6 +210,25 @@ def test_a_stalled_engine_is_unready_then_restarted(play: Play) -> None:
     assert (play.machine.last.cause, play.machine.last.text) == (Cause.STALLED, text)
 
 
+def test_a_doubted_engine_is_unready_at_once_until_it_answers_again(play: Play) -> None:
+    play.ready()
+    assert play(Doubted("a", "idle, and generates nothing")) == [Announce(Status.STARTING)]
+    assert play.state is State.STARTING
+    assert play(Doubted("a", "still")) == []
+    assert play(Answered("a")) == [Announce(Status.RUNNING, create=True)]
+
+
+def test_a_doubted_engine_that_stays_so_is_restarted(play: Play) -> None:
+    play.ready()
+    play(Doubted("a", "idle, and generates nothing"))
+    assert play(Stalled("a", "idle, and generates nothing")) == [
+        Announce(Status.STOPPING),
+        Stop(10.0),
+    ]
+    play(Exited("a", CRASH))
+    assert play.machine.last is not None and play.machine.last.cause is Cause.STALLED
+
+
 def test_not_ready_in_time_is_told_with_what_was_in_the_way(play: Play) -> None:
     play(StartAsked())
     play(Launched("a"))
@@ -251,7 +271,13 @@ def test_a_port_that_a_stranger_has_is_a_failure_of_its_own(play: Play) -> None:
 
 def test_the_end_of_an_earlier_life_changes_nothing(play: Play) -> None:
     play.ready("b")
-    for late in (Exited("a", CRASH), Drained("a"), NotAnswered("a"), Stalled("a", "")):
+    for late in (
+        Exited("a", CRASH),
+        Drained("a"),
+        NotAnswered("a"),
+        Stalled("a", ""),
+        Doubted("a", ""),
+    ):
         assert play(late) == []
     assert play.state is State.READY
 

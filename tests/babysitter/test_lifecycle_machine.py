@@ -107,18 +107,25 @@ class World(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running is not None)
     @rule()
+    def doubt(self) -> None:
+        assert self.running is not None
+        self.post(events.Doubted(self.running, "generates nothing"))
+
+    @precondition(lambda self: self.running is not None)
+    @rule()
     def stall_or_stranger(self) -> None:
         assert self.running is not None
         self.post(events.Stalled(self.running, "still"))
         self.post(events.PortFoundTaken(self.running, "taken"))
 
-    @rule(event=st.sampled_from(["exited", "answered", "drained", "stalled"]))
+    @rule(event=st.sampled_from(["exited", "answered", "drained", "stalled", "doubted"]))
     def late_news_of_an_earlier_life(self, event: str) -> None:
         before = (self.machine.state, self.machine.due, self.record)
         late: dict[str, events.Event] = {
             "exited": events.Exited("life 0", Ending(Cause.CODE, "late")),
             "answered": events.Answered("life 0"),
             "drained": events.Drained("life 0"),
+            "doubted": events.Doubted("life 0", "late"),
             "stalled": events.Stalled("life 0", "late"),
         }
         self.post(late[event])

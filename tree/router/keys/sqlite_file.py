@@ -1,0 +1,147 @@
+"""Keys in a SQLite file of the router's own, on a thread of its own.
+
+    user_version 1 · WAL · synchronous=FULL     keys   a row per key, revoked ones too
+
+A file that cannot be trusted ends the start: without its keys nobody may be let in, and nobody
+should find that out from 401s.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from common.errors import RefusalError
+from router.keys.record import Key
+from router.keys.store import StoreError, TakenError
+
+SCHEMA = 1
+APPLICATION_ID = 0x43524B59  # "CRKY"
+BUSY_TIMEOUT_S = 2.0
+
+T = TypeVar("T")
+_TABLE = "CREATE TABLE keys (id TEXT PRIMARY KEY, name TEXT, live INTEGER, body BLOB) WITHOUT ROWID"
+#: Two keys of one name can hold at different times, never at once.
+_INDEX = "CREATE UNIQUE INDEX live_names ON keys (name) WHERE live"
+
+
+class SqliteKeys:
+    """A `Store` in the file `path`. Other processes may have it open as well."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keys")
+        self._db: sqlite3.Connection
+
+    async def open(self) -> None:
+        await self._run(self._open)
+
+    async def mark(self) -> object:
+        # Others' commits alone count; of our own the keeper knows.
+        return await self._run(lambda: self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    async def load(self) -> list[Key]:
+        return await self._run(self._load)
+
+    async def add(self, key: Key) -> None:
+        try:
+            await self._run(lambda: self._put("INSERT", key))
+        except sqlite3.IntegrityError as why:
+            raise TakenError(key.name) from why
+
+    async def revoke(self, which: str, at: float) -> Key | None:
+        return await self._run(lambda: self._revoke(which, at))
+
+    async def close(self) -> None:
+        await self._run(self._db.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, act: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            # Shielded: a handler that is cancelled must not leave a write of unknown fate behind.
+            return await asyncio.shield(loop.run_in_executor(self._thread, act))
+        except sqlite3.IntegrityError:
+            raise
+        except (sqlite3.Error, OSError) as why:
+            raise StoreError(f"{self._path} cannot be used: {why}") from why
+
+    # on the thread
+
+    def _open(self) -> None:
+        self._path.touch(mode=0o600)
+        db = self._db = sqlite3.connect(
+            self._path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute("BEGIN IMMEDIATE")
+            self._check(db)
+            db.execute("COMMIT")
+            os.chmod(self._path, 0o600)
+            self._load()
+        except sqlite3.DatabaseError as why:
+            db.close()
+            if isinstance(why, sqlite3.OperationalError):
+                raise
+            raise self._refusal(str(why)) from why
+        except StoreError as why:
+            db.close()
+            raise self._refusal(str(why)) from why
+        except RefusalError:
+            db.close()
+            raise
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        mark = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if not mark and not version and not db.execute("PRAGMA schema_version").fetchone()[0]:
+            db.execute(_TABLE)
+            db.execute(_INDEX)
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={SCHEMA}")
+            return
+        if mark == APPLICATION_ID and version > SCHEMA:
+            raise RefusalError(
+                f"the clients' keys in {self._path} were written by a newer Creche (its schema is "
+                f"{version}, this one knows {SCHEMA}).\n  Start the newer version again."
+            )
+        if mark != APPLICATION_ID or version != SCHEMA:
+            raise StoreError("it is no file of keys")
+        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(str(verdict))
+
+    def _refusal(self, why: str) -> RefusalError:
+        return RefusalError(
+            f"the clients' keys in {self._path} cannot be read: {why}.\n"
+            f"  Put a backup in its place, or move it away and create every key anew."
+        )
+
+    def _load(self) -> list[Key]:
+        rows = self._db.execute("SELECT body FROM keys ORDER BY id").fetchall()
+        try:
+            return [msgspec.json.decode(body, type=Key) for (body,) in rows]
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as why:
+            raise StoreError(f"a key in {self._path} is damaged: {why}") from why
+
+    def _put(self, verb: str, key: Key) -> None:
+        self._db.execute(
+            f"{verb} INTO keys (id, name, live, body) VALUES (?, ?, ?, ?)",
+            (key.id, key.name, key.revoked is None, msgspec.json.encode(key)),
+        )
+
+    def _revoke(self, which: str, at: float) -> Key | None:
+        for key in self._load():
+            if key.revoked is None and which in (key.id, key.name):
+                revoked = replace(key, revoked=at)
+                self._put("REPLACE", revoked)
+                return revoked
+        return None

@@ -1,0 +1,80 @@
+"""What clients are told of limits: the x-ratelimit headers, and 429 in OpenAI's shape. Pure."""
+
+from collections.abc import Iterable
+from math import ceil, inf
+
+from router.errors import Problem
+from router.limits import CONCURRENCY, REQUESTS, TOKENS, Decision, worst
+
+
+def fields(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
+    """The x-ratelimit headers that clients of OpenAI read. Of several limits, the tightest."""
+    tightest: dict[str, Decision] = {}
+    for one in decisions:
+        before = tightest.get(one.kind)
+        if before is None or one.remaining < before.remaining:
+            tightest[one.kind] = one
+    found = []
+    for kind in (REQUESTS, TOKENS):
+        if kind in tightest:
+            one = tightest[kind]
+            found.append((f"x-ratelimit-limit-{kind}", str(one.limit)))
+            found.append((f"x-ratelimit-remaining-{kind}", str(one.remaining)))
+            found.append((f"x-ratelimit-reset-{kind}", duration(one.reset_s)))
+    return found
+
+
+def headers(decisions: Iterable[Decision]) -> bytes:
+    """`fields` as whole header lines, for an answer that passes."""
+    return "".join(f"{name}: {value}\r\n" for name, value in fields(decisions)).encode("latin-1")
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: `0s`, `120ms`, `8.64s`, `6m0s`. Rounded up to milliseconds."""
+    ms = ceil(round(seconds * 1000, 3))
+    if 0 < ms < 1000:
+        return f"{ms}ms"
+    minutes, ms = divmod(ms, 60_000)
+    rest = f"{ms / 1000:g}s"
+    return f"{minutes}m{rest}" if minutes else rest
+
+
+def problem(decisions: Iterable[Decision], who: str) -> Problem:
+    """The 429 of a request that `who` ("model 'code'") refused. At least one decision refuses."""
+    all_of_them = tuple(decisions)
+    refused = worst(all_of_them)
+    told = fields(all_of_them)
+    never = refused.retry_after_s == inf
+    after_s = None if never else max(ceil(refused.retry_after_s), 1)
+    if not never:
+        # SDKs read this one first: they need not wait a whole second for a fraction of it.
+        told.append(("retry-after-ms", str(ceil(refused.retry_after_s * 1000))))
+    return Problem(
+        429,
+        _too_large(refused, who)
+        if never
+        else f"{_reached(refused, who)}. Try again in {after_s} s",
+        code="rate_limit_exceeded",
+        type=TOKENS if refused.kind == TOKENS else REQUESTS,
+        retry_after_s=after_s,
+        should_retry=False if never else None,
+        headers=tuple(told),
+    )
+
+
+def _too_large(refused: Decision, who: str) -> str:
+    return (
+        f"The request is too large for {who}: about {refused.cost} {refused.kind}, and"
+        f" {refused.limit} a minute are allowed"
+    )
+
+
+def _reached(refused: Decision, who: str) -> str:
+    if refused.kind == CONCURRENCY:
+        one = refused.limit == 1
+        many = "1 request at once is" if one else f"{refused.limit} requests at once are"
+        return f"Rate limit reached for {who}: {many} allowed"
+    return (
+        f"Rate limit reached for {who} on {refused.kind} per minute: limit {refused.limit},"
+        f" {refused.remaining} left, {refused.cost} asked for"
+    )

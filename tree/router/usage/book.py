@@ -1,0 +1,252 @@
+"""Usage in a SQLite file of the router's own. Every call blocks: for a thread of its own.
+
+    user_version 1 · WAL · synchronous=NORMAL: a commit survives kill -9, the last not a power loss
+    usage     a row per Row and span: an hour, or, once it is old, a day
+
+Each write adds to what is there, in one transaction. So two routers may have the file open at once,
+as they have while one takes over from the other.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec import Struct
+
+from common import clock
+from router.usage.rows import COLUMNS, DAY_S, HOUR_S, Row, Rows
+
+SCHEMA = 1
+APPLICATION_ID = 0x43525553  # "CRUS"
+BUSY_TIMEOUT_S = 2.0
+#: Integers of SQLite end there; sums beyond are nobody's usage.
+VALUE_MAX = 1 << 62
+#: The longest answer: whoever gets more than this cannot read it.
+ANSWER_ROWS_MAX = 50_000
+
+_KEYS = ("start", "span", *Row._fields[1:])
+_TABLE = (
+    "CREATE TABLE usage (start INTEGER, span INTEGER, "
+    f"{', '.join(f'{k} TEXT' for k in _KEYS[2:])}, "
+    f"{', '.join(f'{c} INTEGER' for c in COLUMNS)}, PRIMARY KEY ({', '.join(_KEYS)})) WITHOUT ROWID"
+)
+_ADDED = ", ".join(f"{c} = {c} + excluded.{c}" for c in COLUMNS)
+_ON_CONFLICT = f"ON CONFLICT ({', '.join(_KEYS)}) DO UPDATE SET {_ADDED}"
+_ADD = f"INSERT INTO usage VALUES ({', '.join('?' * (len(_KEYS) + len(COLUMNS)))}) " + _ON_CONFLICT
+_SUMS = ", ".join(f"SUM({c})" for c in COLUMNS)
+_NAMES = ", ".join(_KEYS[2:])
+_FOLD = (
+    f"INSERT INTO usage SELECT start / {DAY_S} * {DAY_S} AS day, {DAY_S}, {_NAMES}, {_SUMS} "
+    f"FROM usage WHERE span = {HOUR_S} AND start < ? GROUP BY day, {_NAMES} {_ON_CONFLICT}"
+)
+#: What an answer may be divided by, as SQL.
+DIVISIONS = {
+    "month": "strftime('%Y-%m', start, 'unixepoch')",
+    "day": "strftime('%Y-%m-%d', start, 'unixepoch')",
+    "hour": "strftime(iif(span = 3600, '%Y-%m-%dT%H:00Z', '%Y-%m-%d'), start, 'unixepoch')",
+    **{name: name for name in Row._fields[1:]},
+}
+
+
+class BookError(Exception):
+    """It cannot be read or written now. One sentence."""
+
+
+class TooMuchError(Exception):
+    """More rows than an answer may have."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """`start` counts, `end` does not: unix seconds. A row that is cut by either counts whole."""
+
+    by: tuple[str, ...]
+    start: float = 0.0
+    end: float = 1e12
+    #: A key's name or id.
+    key: str | None = None
+    tenant: str | None = None
+    model: str | None = None
+
+
+class Sums(Struct, frozen=True):
+    """One row of an answer: a name for each of `by`, a sum for each of COLUMNS."""
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+
+
+class Book:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        #: Which file that is, whatever its name is now.
+        self._inode = 0
+        #: A damaged file that was set aside; empty: none was.
+        self.set_aside = ""
+
+    def add(self, rows: Rows) -> None:
+        """All of them or none. Raises BookError."""
+        values = [
+            (row.start, HOUR_S, *row[1:], *(min(v, VALUE_MAX) for v in counts.values()))
+            for row, counts in rows.items()
+        ]
+        self._change([(_ADD, values)])
+
+    def retain(self, now: float, *, hourly_days: int, keep_days: int) -> None:
+        """Fold what is older into days, and forget what is older still. Raises BookError."""
+        today = int(now) // DAY_S * DAY_S
+        hours, days = today - hourly_days * DAY_S, today - keep_days * DAY_S
+        self._change(
+            [
+                ("DELETE FROM usage WHERE start < ?", [(days,)]),
+                (_FOLD, [(hours,)]),
+                (f"DELETE FROM usage WHERE span = {HOUR_S} AND start < ?", [(hours,)]),
+            ]
+        )
+
+    def read(self, question: Question) -> list[Sums]:
+        """Sorted by their names. Raises BookError, TooMuchError."""
+        names = [DIVISIONS[name] for name in question.by]
+        where, given = _where(question)
+        of = ", ".join(names)
+        text = (
+            f"SELECT {', '.join([*names, _SUMS])} FROM usage WHERE {where}"
+            + (f" GROUP BY {of} ORDER BY {of}" if names else "")
+            + f" LIMIT {ANSWER_ROWS_MAX + 1}"
+        )
+        try:
+            found = self._opened().execute(text, given).fetchall()
+        except sqlite3.Error as why:
+            raise self._failed(why) from why
+        if len(found) > ANSWER_ROWS_MAX:
+            raise TooMuchError
+        at = len(names)
+        return [
+            Sums(tuple(map(str, row[:at])), tuple(int(v or 0) for v in row[at:])) for row in found
+        ]
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _change(self, changes: Iterable[tuple[str, Iterable[tuple[object, ...]]]]) -> None:
+        try:
+            db = self._opened()
+            db.execute("BEGIN IMMEDIATE")
+            for statement, values in changes:
+                db.executemany(statement, values)
+            db.execute("COMMIT")
+        except sqlite3.Error as why:
+            raise self._failed(why) from why
+
+    def _failed(self, why: sqlite3.Error) -> BookError:
+        db = self._db
+        if db is not None and db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # SQLite rolls back by itself on a full disk
+                db.execute("ROLLBACK")
+        if _is_damage(why):
+            self._put_aside(str(why))
+        return BookError(f"{self._path}: {why}")
+
+    def _opened(self) -> sqlite3.Connection:
+        """Opened again where it was closed, or set aside. Raises BookError, sqlite3.Error."""
+        if self._db is not None and self._is_elsewhere():
+            self.close()
+        if self._db is None:
+            try:
+                self._db = self._open()
+            except sqlite3.DatabaseError as why:
+                if not _is_damage(why):
+                    raise
+                self._put_aside(str(why))
+                self._db = self._open()
+        return self._db
+
+    def _is_elsewhere(self) -> bool:
+        """An operator, or another router, put the file aside."""
+        try:
+            return self._path.stat().st_ino != self._inode
+        except OSError:
+            return True
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self._path.touch(mode=0o600)
+            os.chmod(self._path, 0o600)
+            self._inode = self._path.stat().st_ino
+        except OSError as why:
+            raise BookError(f"{self._path}: {why.strerror}") from why
+        db = sqlite3.connect(
+            self._path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("BEGIN IMMEDIATE")
+            self._check(db)
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        mark = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if not mark and not version and not db.execute("PRAGMA schema_version").fetchone()[0]:
+            db.execute(_TABLE)
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={SCHEMA}")
+            return
+        if mark == APPLICATION_ID and version > SCHEMA:
+            raise BookError(
+                f"{self._path} was written by a newer Creche (its schema is {version}, this one "
+                f"knows {SCHEMA}): it is left as it is"
+            )
+        if mark != APPLICATION_ID or version != SCHEMA:
+            raise sqlite3.DatabaseError("it is no file of usage")
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict))
+
+    def _put_aside(self, why: str) -> None:
+        """Rename the file and what belongs to it: the evidence stays, counting begins anew."""
+        self.close()
+        stamp = clock.wire_time(clock.wall())[:19].replace(":", "").replace("-", "")
+        aside = self._path.with_name(f"{self._path.name}.damaged-{stamp}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = self._path.with_name(f"{self._path.name}.damaged-{stamp}-{number}")
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                part = Path(f"{self._path}{suffix}")
+                if part.exists():
+                    part.rename(f"{aside}{suffix}")
+        except OSError as error:
+            raise BookError(f"{self._path}: damaged ({why}), and {error.strerror}") from error
+        self.set_aside = f"{self._path} was damaged ({why}) and set aside as {aside.name}"
+
+
+def _where(question: Question) -> tuple[str, list[object]]:
+    parts = ["start > ? AND start + span > ? AND start < ?"]
+    given: list[object] = [int(question.start) - DAY_S, question.start, question.end]
+    if question.key is not None:
+        parts.append("(key = ? OR key_id = ?)")
+        given += [question.key, question.key]
+    for name in ("tenant", "model"):
+        value = getattr(question, name)
+        if value is not None:
+            parts.append(f"{name} = ?")
+            given.append(value)
+    return " AND ".join(parts), given
+
+
+def _is_damage(why: sqlite3.Error) -> bool:
+    """Locked, full, forbidden are no damage: setting a sound file aside would lose it."""
+    if isinstance(why, sqlite3.OperationalError):
+        return getattr(why, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+    return type(why) is sqlite3.DatabaseError

@@ -1,0 +1,261 @@
+"""A router is replaced while clients come and go: nobody is refused, nobody is cut."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fleet import Fleet, Part, ask, chat, mock
+from tests.support.mock import MockHandle, start_mock
+from tests.support.ports import lasting_ports
+from tests.support.strict import Kept, Load
+from tests.support.until import until
+
+pytestmark = pytest.mark.real
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started and that live, oldest first."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state, parent = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if parent == str(pid) and state != "Z":
+            found.append(int(entry))
+    return sorted(found)
+
+
+class Endless:
+    """An engine whose streams go on until they are told to end."""
+
+    def __init__(self) -> None:
+        self.enough = asyncio.Event()
+        self.begun = 0
+        self.port = 0
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(
+                one for one in head.lower().split(b"\r\n") if one.startswith(b"content-l")
+            )
+            await reader.readexactly(int(length.partition(b":")[2]))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            self.begun += 1
+            while not self.enough.is_set():
+                writer.write(b'data: {"choices": [{"delta": {"content": "on "}}]}\n\n')
+                await writer.drain()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.enough.wait(), 0.02)
+            writer.write(b"data: [DONE]\n\n")
+        except (OSError, EOFError):
+            pass  # a probe, that only connects
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def endless() -> AsyncIterator[Endless]:
+    one = Endless()
+    server = await asyncio.start_server(one.answer, "127.0.0.1", 0)
+    one.port = server.sockets[0].getsockname()[1]
+    yield one
+    one.enough.set()
+    server.close()
+    await server.wait_closed()
+
+
+async def engine(fleet: Fleet, name: str) -> MockHandle:
+    return await start_mock(fleet.processes, name=name, models=["m"])
+
+
+def static(name: str, port: int, model: str) -> dict[str, Any]:
+    return {"name": name, "host": "127.0.0.1", "port": port, "metadata": {"models": [model]}}
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, endless: Endless) -> AsyncIterator[Fleet]:
+    """A router alone, and two engines that its file names."""
+    with Fleet(tmp_path) as fleet:
+        (port,) = lasting_ports(1)
+        fleet.router(
+            replaceable=True,
+            listen=f"127.0.0.1:{port}",
+            registries=[],
+            static_services=[
+                static("one", (await engine(fleet, "one")).port, "m"),
+                static("two", (await engine(fleet, "two")).port, "m"),
+                static("endless", endless.port, "endless"),
+            ],
+        )
+        yield fleet
+
+
+def serving(router: Part) -> int:
+    """The newest process under the holder."""
+    return children(router.process.pid)[-1]
+
+
+async def replace(router: Part) -> None:
+    """By one that is ready."""
+    said = '"event":"replaced: '
+    before = router.process.log.count(said)
+    router.process.signal(signal.SIGUSR2)
+    await until(lambda: router.process.log.count(said) > before, 30, "replaced")
+
+
+async def gone(pid: int) -> None:
+    await until(lambda: not Path("/proc", str(pid), "cmdline").exists(), 20, f"{pid} has ended")
+
+
+async def test_nobody_notices_that_it_is_replaced_three_times(
+    fleet: Fleet, endless: Endless
+) -> None:
+    router = fleet.parts["router"]
+    first = serving(router)
+    load = Load(router.port, chat("m"))
+    load.start(short=3, kept=8)
+    streams = [await Kept.open(router.port) for _ in range(4)]
+    for one in streams:
+        await one.send(chat("endless", stream=True))
+    await until(lambda: endless.begun == len(streams), 10, "the streams run")
+    for _ in range(3):
+        await replace(router)
+    assert first in children(router.process.pid)
+    endless.enough.set()
+    ends = [await one.read() for one in streams]
+    assert [(one.status, one.is_done, one.closes) for one in ends] == [(200, True, False)] * 4
+    # None of them was told of a close: each connection goes on, in whichever process.
+    again = [(one, await one.ask(chat("m"))) for one in streams]
+    assert {got.status for _, got in again} == {200}
+    await gone(first)
+    for one, got in again:
+        assert got.closes or (await one.ask(chat("m"))).status == 200
+        await one.close()
+    await load.stop()
+    assert load.failed == {}
+    assert min(load.well["short"], load.well["kept"]) > 100
+    await until(lambda: len(children(router.process.pid)) == 1, 10, "one process is left")
+    assert router.stop() == 0
+    # Each line of the log is whole, although several processes wrote it.
+    lines = [json.loads(line) for line in router.process.log.splitlines()]
+    requests = [one for one in lines if one["event"] == "request"]
+    assert len(requests) >= sum(load.well.values())
+    assert not list((fleet.folder / "state" / "router").glob("*.new*"))
+
+
+async def test_an_idle_connection_goes_on_in_the_successor(fleet: Fleet) -> None:
+    router = fleet.parts["router"]
+    first = serving(router)
+    kept = await Kept.open(router.port)
+    assert (await kept.ask(chat("m"))).status == 200
+    await replace(router)
+    await gone(first)
+    got = await kept.ask(chat("m"))
+    assert (got.status, got.closes) == (200, False)
+    await kept.close()
+
+
+async def test_a_successor_that_cannot_start_changes_nothing(fleet: Fleet) -> None:
+    router = fleet.parts["router"]
+    first = serving(router)
+    good = router.config.read_text()
+    router.config.write_text("stratgy = 3\n" + good)
+    kept = await Kept.open(router.port)
+    await kept.ask(chat("m"))
+    router.process.signal(signal.SIGUSR2)
+    log = await router.process.said("before it was ready: the old one serves on")
+    assert "stratgy" in log
+    assert children(router.process.pid) == [first]
+    assert (await kept.ask(chat("m"))).status == 200
+    router.config.write_text(good)
+    await replace(router)
+    await gone(first)
+    assert (await kept.ask(chat("m"))).status == 200
+    await kept.close()
+
+
+async def test_who_comes_while_nobody_serves_waits_for_the_next(fleet: Fleet) -> None:
+    router = fleet.parts["router"]
+    os.kill(serving(router), signal.SIGKILL)
+    waiting = [await Kept.open(router.port) for _ in range(20)]
+    got = await asyncio.gather(*(one.ask(chat("m")) for one in waiting))
+    assert {one.status for one in got} == {200}
+    assert "ended with 137: another starts in 0 s" in router.process.log
+    for one in waiting:
+        await one.close()
+
+
+async def test_it_ends_without_its_holder(fleet: Fleet) -> None:
+    router = fleet.parts["router"]
+    child = serving(router)
+    router.kill9()
+    await gone(child)
+    router.start()
+    assert (await asyncio.to_thread(ask, f"{fleet.url}/health"))[0] == 200
+
+
+async def test_a_successor_may_listen_elsewhere(fleet: Fleet) -> None:
+    router = fleet.parts["router"]
+    (other,) = lasting_ports(1)
+    text = router.config.read_text()
+    router.config.write_text(text.replace(f"127.0.0.1:{router.port}", f"127.0.0.1:{other}"))
+    first = serving(router)
+    await replace(router)
+    await gone(first)
+    assert (await asyncio.to_thread(ask, f"http://127.0.0.1:{other}/ready"))[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        await Kept.open(router.port)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Fleet]:
+    """All three daemons. Engines outlive their babysitter."""
+    with Fleet(tmp_path) as fleet:
+        fleet.registry()
+        fleet.babysitter("sitter", [mock("one", "m"), mock("two", "m")], on_term="keep")
+        (port,) = lasting_ports(1)
+        fleet.router(replaceable=True, listen=f"127.0.0.1:{port}")
+        fleet.wait_service("one@test", healthy=True)
+        fleet.wait_service("two@test", healthy=True)
+        yield fleet
+
+
+async def test_every_daemon_restarts_under_load_without_an_error(whole: Fleet) -> None:
+    router, registry, sitter = (whole.parts[one] for one in ("router", "registry", "sitter"))
+    load = Load(router.port, chat("m"))
+    load.start(short=2, kept=6)
+    stream = await Kept.open(router.port)
+    await stream.send(chat("m", stream=True), {"x-mock-tokens": "400", "x-mock-pace-ms": "25"})
+    await replace(router)
+    for part, ready in ((registry, "/ready"), (sitter, "/health")):
+        assert await asyncio.to_thread(part.stop) == 0
+        await asyncio.to_thread(part.start, ready=ready)
+    for name in ("one@test", "two@test"):
+        await asyncio.to_thread(whole.wait_service, name, healthy=True)
+    end = await stream.read()
+    await stream.close()
+    assert (end.status, end.is_done) == (200, True)
+    await load.stop()
+    assert load.failed == {}
+    assert min(load.well["short"], load.well["kept"]) > 50
+
+
+async def test_a_taken_port_is_fatal_as_ever(fleet: Fleet) -> None:
+    second = fleet.router(
+        name="second",
+        start=False,
+        replaceable=True,
+        listen=f"127.0.0.1:{fleet.parts['router'].port}",
+    )
+    second.start(ready=None)
+    assert await second.process.ended() == 1
+    assert f"refusing to start: port {second.port} is taken by " in second.process.log
