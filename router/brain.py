@@ -76,12 +76,14 @@ class Brain(Picking):
         #: Limits that other routers count too. None: each counts its own.
         self.shares: Shares | None = None
         self._make: type[Plan] = Plan
+        self._make_cached: type[Cached] = Cached
         self.reconfigure(config, node=node, names=names, hooks=hooks)
 
     def share(self, shares: Shares) -> None:
         """From the next request on."""
         self.shares = shares
         self._make = SharedPlan
+        self._make_cached = _SharedCached
 
     def reconfigure(
         self,
@@ -170,7 +172,9 @@ class Brain(Picking):
         if self._caches and not imagined:
             question = self.question(ask, capability, resolution, wanted)
         if isinstance(question, Question):
-            cached = Cached(self, ask, envelope, capability, key, state, resolution, wanted)
+            cached = self._make_cached(
+                self, ask, envelope, capability, key, state, resolution, wanted
+            )
             cached.asks(question, self.cache)
             plan: Plan = cached
         else:
@@ -380,6 +384,10 @@ class Brain(Picking):
         for state in gone:
             del self.models[state.name]
             self._no_model.absorb(state)
+
+
+class _SharedCached(Cached, SharedPlan):
+    """It looks in the cache first, then asks for its limits."""
 
 
 def _allow(caller: Caller, model: str | None, ask: Ask) -> None:

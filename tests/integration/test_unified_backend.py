@@ -27,6 +27,8 @@ CLOUD = "gpt-a"
 MODELS = (*ENGINES.values(), CLOUD)
 #: A name of its own for phi, of which only so many may be asked in a minute.
 FEW, FEW_RPM = "phi-few", 6
+#: Another one, whose answers are kept.
+KEPT = "phi-kept"
 
 
 class Backend(Struct):
@@ -74,6 +76,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         models: dict[str, Any] = {
             name: {"timeouts": {"total_s": limit_s}} for name, limit_s in LIMITS_S.items()
         }
+        models[KEPT] = {"backend_model": "phi", "cache": True}
         models[FEW] = {"backend_model": "phi", "limits": {"rpm": FEW_RPM}}
         router = fleet.router(registries=[], providers=providers, models=models)
         yield Backend(router, engines, cloud, fleet, providers)
@@ -106,7 +109,7 @@ def test_the_model_list_is_not_empty(backend: Backend) -> None:
     for path in ("/models", "/v1/models"):
         listed = backend.router.get(path)
         assert listed["object"] == "list"
-        assert [one["id"] for one in listed["data"]] == sorted([*MODELS, FEW])
+        assert [one["id"] for one in listed["data"]] == sorted([*MODELS, FEW, KEPT])
 
 
 def test_an_exact_model_chats(backend: Backend) -> None:
@@ -156,6 +159,54 @@ def test_context_is_kept_over_two_turns(backend: Backend, model: str) -> None:
     ]
     second = content(answer_of(backend.url + CHAT, {"model": model, "messages": said}))
     assert "turn 2. what is my name Earlier: my name is Ana" in second
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}])
+def test_a_cache_hit_takes_under_half_of_the_misss_time_with_the_same_content(
+    backend: Backend, more: dict[str, Any]
+) -> None:
+    engine = backend.engines["llama_cpp"]
+    found: list[Answer] = []
+    took_s: list[float] = []
+    for _ in range(2):
+        began = time.monotonic()
+        answer = answer_of(
+            backend.url + CHAT,
+            chat(KEPT, "again and again", temperature=0, **more),
+            {"x-mock-delay-ms": "400"},
+        )
+        took_s.append(time.monotonic() - began)
+        found.append(answer)
+    miss, hit = found
+    assert [one.status for one in found] == [200, 200]
+    assert [one.headers["x-creche-cache"] for one in found] == ["miss", "hit"]
+    assert hit.body == miss.body
+    assert hit.headers["content-type"] == miss.headers["content-type"]
+    assert hit.headers["x-request-id"] != miss.headers["x-request-id"]
+    assert took_s[1] < took_s[0] / 2
+    if not more:
+        assert content(hit).startswith("llama_cpp: ")
+    else:
+        assert events(hit)[-1] == "[DONE]"
+    before = ask(f"{engine.url}/mock/stats")[1]["requests"]
+    answer_of(
+        backend.url + CHAT,
+        chat(KEPT, "again and again", temperature=0, **more),
+        {"x-mock-delay-ms": "400"},
+    )
+    assert ask(f"{engine.url}/mock/stats")[1]["requests"] == before, "the engine was not asked"
+
+
+def test_embeddings_are_kept_too(backend: Backend) -> None:
+    body = {"model": KEPT, "input": ["one", "two"]}
+    found = [answer_of(backend.url + "/v1/embeddings", body) for _ in range(2)]
+    assert [one.headers["x-creche-cache"] for one in found] == ["miss", "hit"]
+    assert found[0].body == found[1].body
+
+
+def test_a_request_that_states_no_temperature_is_asked_each_time(backend: Backend) -> None:
+    for _ in range(2):
+        assert "x-creche-cache" not in backend.chat(KEPT, "again").headers
 
 
 @pytest.mark.parametrize("model", MODELS)
