@@ -1,1 +1,0 @@
-"""The parts of `make up`: what to run, where, and how it is told."""
