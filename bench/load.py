@@ -27,7 +27,9 @@ class Result(Struct, frozen=True, kw_only=True):
     latencies_ms: list[float]
 
 
-def request(model: str, *, stream: bool, headers: dict[str, str] | None = None) -> bytes:
+def request(
+    model: str, *, stream: bool, headers: dict[str, str] | None = None, key: str = "unused"
+) -> bytes:
     """A chat request of ordinary size, as an SDK would send it."""
     text = "Summarise in two sentences what a reverse proxy does for a fleet of model servers."
     body = json.dumps(
@@ -47,7 +49,7 @@ def request(model: str, *, stream: bool, headers: dict[str, str] | None = None) 
         "Accept: application/json",
         "Content-Type: application/json",
         "User-Agent: OpenAI/Python 3.52.0",
-        "Authorization: Bearer unused",
+        f"Authorization: Bearer {key}",
         *(f"{name}: {value}" for name, value in (headers or {}).items()),
         f"Content-Length: {len(body)}",
     ]

@@ -20,6 +20,7 @@ from bench import cpu
 from bench.figures import spread, table, tail, verdict
 from bench.load import LoadError, Result, request, run_json, run_streams
 from bench.servers import (
+    GATED,
     MODEL,
     Server,
     direct,
@@ -51,6 +52,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     streams: int = 64
     tokens: int = 300
     pace_ms: float = 5.0
+    #: Measure ours with a key and limits as well.
+    gate: bool = False
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -86,11 +89,12 @@ def _used(server: Server) -> float:
 
 async def _load(server: Server, kind: str, plan: Plan) -> Result:
     if kind == "json":
-        payload = request(MODEL, stream=False)
+        payload = request(MODEL, stream=False, key=server.key)
         return await run_json(server.json_port, payload, plan.requests, plan.connections)
     payload = request(
         MODEL,
         stream=True,
+        key=server.key,
         headers={"x-mock-tokens": str(plan.tokens), "x-mock-pace-ms": f"{plan.pace_ms:g}"},
     )
     events = plan.tokens + EVENTS_BESIDE_TOKENS
@@ -109,6 +113,8 @@ async def run(plan: Plan, folder: Path) -> dict[str, dict[str, list[Measured]]]:
             await start_nginx(processes, tested, engines),
             await start_router(processes, tested, engines),
         ]
+        if plan.gate:
+            servers.append(await start_router(processes, tested, engines, gate=True))
         warm = Plan(requests=1_500, connections=plan.connections, streams=8, tokens=30, pace_ms=1)
         for server in servers:
             for kind in UNITS:
@@ -131,10 +137,10 @@ async def run(plan: Plan, folder: Path) -> dict[str, dict[str, list[Measured]]]:
         processes.close()
 
 
-def ratios(rounds: dict[str, list[Measured]]) -> list[float]:
+def ratios(rounds: dict[str, list[Measured]], ours: str = "creche") -> list[float]:
     """Ours to nginx, round by round: both saw the same machine."""
-    pairs = zip(rounds["creche"], rounds["nginx"], strict=True)
-    return [ours.cpu_us / theirs.cpu_us for ours, theirs in pairs if ours.cpu_us and theirs.cpu_us]
+    pairs = zip(rounds[ours], rounds["nginx"], strict=True)
+    return [mine.cpu_us / theirs.cpu_us for mine, theirs in pairs if mine.cpu_us and theirs.cpu_us]
 
 
 def report(found: dict[str, dict[str, list[Measured]]]) -> str:
@@ -164,11 +170,14 @@ def report(found: dict[str, dict[str, list[Measured]]]) -> str:
             "others",
         ]
         lines.append(table(head, rows))
-        three = spread(ratios(rounds))
-        lines.append(
-            f"\n  {kind}: creche / nginx = {three.median:.2f}  (rounds: {three.min:.2f} to "
-            f"{three.max:.2f}; budget {BUDGETS[kind]:g}: {verdict(three.median, BUDGETS[kind])})\n"
-        )
+        for ours in ("creche", GATED):
+            if ours in rounds:
+                three = spread(ratios(rounds, ours))
+                lines.append(
+                    f"\n  {kind}: {ours} / nginx = {three.median:.2f}  (rounds: {three.min:.2f} to "
+                    f"{three.max:.2f}; budget {BUDGETS[kind]:g}: "
+                    f"{verdict(three.median, BUDGETS[kind])})\n"
+                )
     return "\n".join(lines)
 
 
@@ -221,12 +230,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=default.rounds)
     parser.add_argument("--requests", type=int, default=default.requests)
     parser.add_argument("--tokens", type=int, default=default.tokens)
+    parser.add_argument("--gate", action="store_true", help="ours with a key and limits as well")
     parser.add_argument("--strict", action="store_true", help="exit 1 when over budget")
     args = parser.parse_args()
     if packages := missing_programs():
         print(f"missing programs. Run:  apt-get install -y {' '.join(packages)}", file=sys.stderr)
         return 1
-    plan = Plan(rounds=args.rounds, requests=args.requests, tokens=args.tokens)
+    plan = Plan(rounds=args.rounds, requests=args.requests, tokens=args.tokens, gate=args.gate)
     with tempfile.TemporaryDirectory(prefix="creche-bench-") as folder:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,5 +1,6 @@
 """The servers side by side: each pinned to one core, started from a config written for the run."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from tests.support.fleet import toml
+from tests.support.fleet import ask, toml
 from tests.support.ports import free_ports
 from tests.support.processes import Process, Processes
 
@@ -61,6 +63,10 @@ http {{
 """
 
 
+#: Ours with a key and limits.
+GATED = "creche, gate"
+
+
 class Server(Struct, frozen=True, kw_only=True):
     """One way to the engines. `pid` None: there is nothing in between."""
 
@@ -68,6 +74,8 @@ class Server(Struct, frozen=True, kw_only=True):
     json_port: int
     stream_port: int
     pid: int | None = None
+    #: What its clients send as their key.
+    key: str = "unused"
 
 
 def missing_programs() -> list[str]:
@@ -115,28 +123,40 @@ async def start_nginx(processes: Processes, core: int, engines: Sequence[int]) -
     return Server(name="nginx", json_port=json_port, stream_port=stream_port, pid=process.pid)
 
 
-async def start_router(processes: Processes, core: int, engines: Sequence[int]) -> Server:
-    """Ours with every default feature on: access log (into a file), metrics, affinity, retries."""
+async def start_router(
+    processes: Processes, core: int, engines: Sequence[int], *, gate: bool = False
+) -> Server:
+    """Ours with every default feature on: access log (into a file), metrics, affinity, retries.
+
+    `gate`: keys are wanted besides, and the clients' has limits on requests, tokens and places."""
     (port,) = free_ports(1)
+    name = GATED if gate else "creche"
     services = [
         {"name": f"engine-{i}", "host": "127.0.0.1", "port": one, "metadata": {"models": [MODEL]}}
         for i, one in enumerate(engines)
     ]
     static = processes.folder / "services.json"
     static.write_text(json.dumps(services))
-    config = processes.folder / "router.toml"
+    config = processes.folder / f"{name}.toml"
     config.write_text(
         toml(
             {
                 "listen": f"127.0.0.1:{port}",
                 "registries": [],
                 "static_file": str(static),
-                "state_dir": str(processes.folder / "router-state"),
+                "state_dir": str(processes.folder / f"{name}-state"),
+                "client_keys": "required" if gate else "none",
             }
         )
     )
     process: Process = processes.start(
-        _pinned(core, sys.executable, "-m", "router", "--config", config), name="router"
+        _pinned(core, sys.executable, "-m", "router", "--config", config), name=name
     )
-    await process.ready(f"http://127.0.0.1:{port}/ready")
-    return Server(name="creche", json_port=port, stream_port=port, pid=process.pid)
+    url = f"http://127.0.0.1:{port}"
+    await process.ready(f"{url}/ready")
+    server = Server(name=name, json_port=port, stream_port=port, pid=process.pid)
+    if not gate:
+        return server
+    limits = {"rpm": 100_000_000, "tpm": 1_000_000_000, "max_concurrency": 10_000}
+    _, made = await asyncio.to_thread(ask, f"{url}/admin/keys", {"name": "bench", "limits": limits})
+    return replace(server, key=made["text"])
