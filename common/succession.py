@@ -72,7 +72,7 @@ Action = Start | Tell | Serve | Part | Kill | Say | Exit
 
 
 class Succession:
-    """`watchdog_s`: who serves and gives no sign of life for so long is killed. None: never."""
+    """`watchdog_s`: who has served and gives no sign of life for so long is killed. None: never."""
 
     def __init__(self, watchdog_s: float | None = None) -> None:
         self.starting: int | None = None
@@ -91,7 +91,8 @@ class Succession:
         self._retry_at: float | None = None
         self._served_since = 0.0
         self._has_served = False
-        self._silent_at: float | None = None
+        #: When each that serves or leaves is taken for hung.
+        self._silent_at: dict[int, float] = {}
         self._status = 0
 
     def begin(self, now: float) -> list[Action]:
@@ -134,12 +135,11 @@ class Succession:
     # --- what happens -----------------------------------------------------------------------------
 
     def ready(self, number: int, now: float) -> list[Action]:
-        self._alive(number, now)
         if number != self.starting:
             return []
         old, self.serving, self.starting = self.serving, number, None
         self._late_at, self._served_since, self._has_served = None, now, True
-        self._alive(number, now)
+        self.beaten(number, now)
         done: list[Action] = [Serve(number)]
         if old is not None:
             self.leaving.append(old)
@@ -159,10 +159,12 @@ class Succession:
 
     def beaten(self, number: int, now: float) -> None:
         """A sign of life."""
-        self._alive(number, now)
+        if self._watchdog_s is not None and number != self.starting:
+            self._silent_at[number] = now + self._watchdog_s
 
     def ended(self, number: int, status: int, now: float) -> list[Action]:
         """`status`: as a shell has it, 128 and more for signals."""
+        self._silent_at.pop(number, None)
         if number == self.owner:
             self.owner = None
         done: list[Action] = []
@@ -188,18 +190,18 @@ class Succession:
                 Say("error", f"not ready within {START_S:g} s of its start: killed"),
                 Kill(self.starting, at_once=True),
             ]
-        if self._silent_at is not None and now >= self._silent_at and self.serving is not None:
-            self._silent_at = None
+        for number in [one for one, at in self._silent_at.items() if now >= at]:
+            del self._silent_at[number]
             done += [
                 Say("error", f"no sign of life for {self._watchdog_s:g} s: killed"),
-                Kill(self.serving, at_once=True),
+                Kill(number, at_once=True),
             ]
         if self._retry_at is not None and now >= self._retry_at:
             done += self._start(now)
         return done
 
     def next_at(self) -> float | None:
-        times = (self._late_at, self._silent_at, self._retry_at)
+        times = (self._late_at, self._retry_at, *self._silent_at.values())
         return min((one for one in times if one is not None), default=None)
 
     # --- the parts of it --------------------------------------------------------------------------
@@ -223,7 +225,7 @@ class Succession:
         return [Say("error", text), *(self._once_more(now) if self._again else [])]
 
     def _crashed(self, status: int, now: float) -> list[Action]:
-        self.serving = self._silent_at = None
+        self.serving = None
         if self.stops:
             self._status = status
             return []
@@ -255,10 +257,6 @@ class Succession:
             return []
         self.owner = self.serving
         return [Tell(self.serving, OWN)]
-
-    def _alive(self, number: int, now: float) -> None:
-        if number == self.serving and self._watchdog_s is not None:
-            self._silent_at = now + self._watchdog_s
 
     def _everybody(self) -> list[int]:
         return [one for one in (self.starting, self.serving, *self.leaving) if one is not None]

@@ -187,6 +187,16 @@ def test_one_that_gives_no_sign_of_life_is_killed() -> None:
     assert done(machine.tick(50.0)) == [Kill(1, at_once=True)]
 
 
+def test_so_is_one_that_leaves() -> None:
+    machine = serving(watchdog_s=30.0)
+    machine.replace(1.0)
+    machine.ready(2, 2.0)
+    machine.beaten(2, 29.0)
+    assert done(machine.tick(31.0)) == [Kill(1, at_once=True)]
+    machine.ended(1, 137, 31.0)
+    assert machine.next_at() == 59.0
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Processes become ready, release, crash and end as they like."""
 

@@ -167,6 +167,25 @@ async def test_an_idle_connection_goes_on_in_the_successor(fleet: Fleet) -> None
     await kept.close()
 
 
+async def test_a_stop_gives_a_replaced_one_no_more_time_than_the_other(
+    fleet: Fleet, endless: Endless
+) -> None:
+    router = fleet.parts["router"]
+    router.config.write_text(router.config.read_text() + "\n[timeouts]\ndrain_s = 0.5\n")
+    await replace(router)  # by one that knows this
+    stream = await Kept.open(router.port)
+    await stream.send(chat("endless", stream=True))
+    await until(lambda: endless.begun == 1, 10, "the stream runs")
+    await replace(router)
+    assert len(children(router.process.pid)) == 2
+    router.process.terminate()
+    assert await router.process.ended() == 0
+    end = await stream.read()  # told in-band, and ended in form
+    assert b'"error"' in end.body
+    assert not end.is_done
+    await stream.close()
+
+
 async def test_a_successor_that_cannot_start_changes_nothing(fleet: Fleet) -> None:
     router = fleet.parts["router"]
     first = serving(router)
