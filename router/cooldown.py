@@ -8,7 +8,6 @@ whatever says so after.
 """
 
 from collections import deque
-from math import ceil
 
 from router.config import Retry
 
@@ -39,13 +38,3 @@ def of(retry: Retry) -> Errors | None:
     if not retry.error_cooldown:
         return None
     return Errors(retry.error_cooldown, retry.error_window_s, retry.error_cooldown_s)
-
-
-def longer(until: float, other: float) -> float:
-    """The end of a rest that was asked for twice, in whatever order."""
-    return max(until, other)
-
-
-def describe(until: float, now: float) -> str | None:
-    """For people: `resting for 12 s`. None: it does not rest."""
-    return f"resting for {ceil(until - now)} s" if until > now else None

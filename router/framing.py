@@ -50,10 +50,5 @@ def of_client(upstream: Framing, *, http10: bool, events: bool) -> Framing:
     return Framing.UNTIL_CLOSE if http10 else Framing.CHUNKED
 
 
-def chunk_head(count: int) -> bytes:
-    """What stands before `count` bytes of a chunk; CRLF follows them. `count` is above 0."""
-    return b"%x\r\n" % count
-
-
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from msgspec.json import encode
 
-from common import address, clock, logs
+from common import address, logs
 from common.errors import RefusalError
 from common.names import is_name, why_not_a_name
 from common.redact import SECRETS
-from common.wire.registry import Health, Service, Status
-from router import endpoint, limits, lives
+from common.wire.registry import Service
+from router import endpoint, limits, lives, static
 from router.config import Config
 from router.endpoint import Endpoint, Key
 from router.named import Provider
@@ -143,20 +143,13 @@ def _settled(
 def _service(
     name: str, provider: Provider, where: Endpoint, key: str | None, ca: bytes, config: Config
 ) -> Service:
-    now = clock.wire_time(clock.wall())
     said = encode((provider, key, config.breaker))
     life = hashlib.blake2b(said + ca, digest_size=8, key=_SALT).hexdigest()
-    return Service(
-        name=name,
-        host=where.host,
-        port=where.port,
-        hostname=where.host,
+    return static.record(
+        name,
+        where.host,
+        where.port,
         url=provider.base_url,
-        status=Status.RUNNING,
-        timestamp=now,
-        last_heartbeat=now,
-        health_status=Health.UNKNOWN,
-        is_healthy=True,
         weight=provider.weight,
         metadata=endpoint.metadata(provider),
         instance_id=life,

@@ -291,9 +291,3 @@ class Desk(Protocol):
     def refused(self, id: str, problem: Problem, started: float, now: float) -> None:
         """Count and log a request that ended before `begin` could take it in."""
         ...
-
-
-class ReadEnvelope(Protocol):
-    """`router.envelope.read`: pure, may be run off the loop. Raises RequestError."""
-
-    def __call__(self, route: Route, content_type: str, body: bytes, path: str) -> Envelope: ...

@@ -74,7 +74,6 @@ def load(path: str) -> list[Item]:
 def services(items: list[Item]) -> dict[str, Service]:
     """As records. Raises RefusalError for bad or repeated names."""
     found: dict[str, Service] = {}
-    now = clock.wire_time(clock.wall())
     for item in items:
         if not is_name(item.name):
             why = why_not_a_name(item.name)
@@ -83,18 +82,41 @@ def services(items: list[Item]) -> dict[str, Service]:
             raise RefusalError(
                 f'two static services are named "{item.name}".\n  Give one another name.'
             )
-        found[item.name] = Service(
-            name=item.name,
-            host=item.host,
-            port=item.port,
-            hostname=item.host,
+        found[item.name] = record(
+            item.name,
+            item.host,
+            item.port,
             url=address.http_url(item.host, item.port),
-            status=Status.RUNNING,
-            timestamp=now,
-            last_heartbeat=now,
-            health_status=Health.UNKNOWN,
-            is_healthy=True,
             weight=item.weight,
             metadata={**item.metadata, "type": TYPE_OPENAI},
         )
     return found
+
+
+def record(
+    name: str,
+    host: str,
+    port: int,
+    *,
+    url: str,
+    weight: float,
+    metadata: dict[str, Any],
+    instance_id: str | None = None,
+) -> Service:
+    """Of what no registry knows: fit until traffic says otherwise."""
+    now = clock.wire_time(clock.wall())
+    return Service(
+        name=name,
+        host=host,
+        port=port,
+        hostname=host,
+        url=url,
+        status=Status.RUNNING,
+        timestamp=now,
+        last_heartbeat=now,
+        health_status=Health.UNKNOWN,
+        is_healthy=True,
+        weight=weight,
+        metadata=metadata,
+        instance_id=instance_id,
+    )

@@ -1,6 +1,3 @@
-from hypothesis import given
-from hypothesis import strategies as st
-
 from router import cooldown
 from router.config import Retry
 from router.cooldown import Errors
@@ -49,16 +46,8 @@ def test_recooling_must_not_shorten_a_cooldown() -> None:
     node.rest(until)
     node.rest(5.0)
     assert node.rest_until == 3_600.0
-    assert cooldown.longer(3_600.0, 11.0) == cooldown.longer(11.0, 3_600.0) == 3_600.0
 
 
-def test_a_rest_is_described_for_people() -> None:
-    assert cooldown.describe(until=100.0, now=88.2) == "resting for 12 s"
-    assert cooldown.describe(until=100.0, now=100.0) is None
-    assert cooldown.describe(until=0.0, now=5.0) is None
-
-
-@given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 5), st.floats(0.1, 200))
 def test_it_rests_exactly_when_the_errors_since_the_last_rest_say_so(
     gaps: list[float], most: int, window_s: float
 ) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from router.framing import Framing, chunk, chunk_head, of_client, of_upstream
+from router.framing import Framing, chunk, of_client, of_upstream
 from router.head import Headers, read_answer
 
 LENGTH: Headers = [(b"content-length", b"5")]
@@ -40,4 +40,3 @@ def test_how_a_client_is_told(framing: Framing, events: bool, http10: bool) -> N
 
 def test_chunks() -> None:
     assert chunk(b"x" * 16) == b"10\r\n" + b"x" * 16 + b"\r\n"
-    assert chunk_head(255) == b"ff\r\n"
