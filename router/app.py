@@ -46,7 +46,9 @@ from router.reload import Reloader
 from router.seam import End
 from router.server import Relay, serve_relay
 from router.usage.api import UsageApi
+from router.usage.book import SqliteStore
 from router.usage.meter import Meter
+from router.usage.store import Store as UsageStore
 from router.versions import Versions
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from router.shared_limits import SharedLimits
 
 SNAPSHOT_NAME = "snapshot.json"
+USAGE_NAME = "usage.db"
 #: How long a start waits for a registry that neither answers nor refuses, before it serves from its
 #: snapshot: one that is there answers in milliseconds, and an old view knows engines long gone.
 FIRST_SYNC_S = 1.0
@@ -143,7 +146,7 @@ class Router:
         )
         self.fleet = Fleet()
         folder = paths.state_dir("router", config.state_dir)
-        self.meter = Meter(folder, config.usage)
+        self.meter = Meter(self._usage_store(folder), config.usage)
         self._log_requests()
         self._snapshot = folder / SNAPSHOT_NAME
         self._owns = held is None or held.owned.is_set()
@@ -201,6 +204,16 @@ class Router:
         self._spawn(self.following.run(), "router.following")
         self._spawn(self.reloader.run(daemon), "router.reloads")
         await self.following.tried(FIRST_SYNC_S)
+
+    def _usage_store(self, folder: Path) -> UsageStore:
+        config = self._loaded.config
+        where = shared_store.where(config)
+        if where is None:
+            return SqliteStore(folder / USAGE_NAME)
+        from router.usage.redis_store import RedisStore
+
+        access, prefix = shared_store.access(config), config.redis_prefix
+        return RedisStore(where, access, prefix, lambda: self._loaded.config.usage)
 
     async def _share(self, config: Config) -> None:
         """What other routers count too."""
@@ -384,6 +397,7 @@ class Router:
             # What the operator wrote down outranks a registration under the same name.
             records = {n: s for n, s in records.items() if n not in self._named}
         self.brain.apply(records, suspect=changes.suspect, fresh=changes.fresh)
+        self.brain.freed(clock.monotonic())
         self.keeper.changed()
         if self.fleet.synced_once:
             self._synced.set()
@@ -391,7 +405,7 @@ class Router:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self.brain.tick()
+            self.brain.tick(clock.monotonic())
 
     # --- control ----------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from router.shares import Shares
 from router.sharing import SharedPlan
 from router.stats import ModelState
 from router.upstream import Upstream
+from router.waiting import asked
 
 #: States kept, of models that are gone as well.
 STATES_MAX = 10_000
@@ -100,13 +101,15 @@ class Brain(Picking):
         """
         self._know(config, node, names, now)
         self._prefer(config, hooks.policies)
+        self.queues.config = config.queue
         self._hooks = hooks
         self._is_hooked = hooks.before_route is not None or hooks.ended is not None
         self._named = config.models.keys() | config.capabilities.keys()
         self._trusts_tenant = config.needs.trust_tenant_header
         self._session_header = config.affinity.header.lower()
         #: Headers that say something: most requests have none of them.
-        self._read = needs.HEADERS | {_CAPABILITY, _EXPLAIN, self._session_header}
+        self._read = needs.HEADERS | asked.HEADERS
+        self._read |= {_CAPABILITY, _EXPLAIN, self._session_header}
         own = [
             one
             for m in config.models.values()
@@ -146,7 +149,7 @@ class Brain(Picking):
         capability = ask.route.capability
         key = envelope.affinity_key
         wanted = self._needs
-        explains = False
+        said = None
         caller = ask.caller
         if caller is not ANYBODY:
             _allow(caller, model, ask)
@@ -160,6 +163,7 @@ class Brain(Picking):
             explains = headers.get(_EXPLAIN) == "1" and (
                 caller.may(Scope.ADMIN) or self.may_explain(ask.headers)
             )
+            said = explains, asked.band(headers), asked.patience_s(headers)
         if not key:
             key = self._fallback_key(ask, headers) if self._fallback_keys else None
         resolution = self._resolved.get(model)
@@ -183,8 +187,9 @@ class Brain(Picking):
             plan.caller = caller
         if request is not None:
             plan.request = request
-        if explains:
-            plan.special = plan.explains = True
+        if said is not None:
+            plan.explains, plan.band, plan.patience_s = said
+            plan.special = plan.special or plan.explains
         return plan
 
     def _hold_caller(self, plan: Plan, now: float) -> None:
@@ -306,13 +311,17 @@ class Brain(Picking):
         headers = (*problem.headers, ("x-creche-explain", _in_header(said)))
         return replace(problem, headers=headers)
 
-    def tick(self) -> None:
-        """Once a second: what paces and budgets are measured by."""
+    def tick(self, now: float = 0.0) -> None:
+        """Once a second: what paces and budgets are measured by, and what time alone changes."""
         for state in self.states():
             state.tick()
         if self._paces_nodes:
             for upstream in self.table.upstreams.values():
                 upstream.node.tokens.tick()
+        for upstream in self.table.upstreams.values():
+            if upstream.node.forget(now):
+                self.fitness.version += 1
+        self.freed(now)
 
     def states(self) -> Iterator[ModelState]:
         """Of every model that was asked for, and last of requests that named none known."""

@@ -24,6 +24,8 @@ class Scope(Enum):
     ADMIN = "admin"
 
 
+#: How urgent a request is, as `x-priority` says it: the most urgent first.
+BANDS = ("high", "normal", "low")
 _RANKS = {scope: rank for rank, scope in enumerate(Scope)}
 
 
@@ -31,6 +33,7 @@ class Caller:
     """Compared by identity: one for each life of a key."""
 
     __slots__ = (
+        "band_max",
         "expires",
         "id",
         "is_anybody",
@@ -58,6 +61,7 @@ class Caller:
         needs: dict[str, object] | None = None,
         limits: Limits | None = None,
         weight: float = 1.0,
+        band_max: int = 0,
         expires: float = inf,
     ) -> None:
         #: What logs, counts and limits call it; empty: nobody in particular.
@@ -77,6 +81,8 @@ class Caller:
         self.limits = None if limits == Limits() else limits
         #: Its share where requests wait, beside other callers' of the same priority.
         self.weight = weight
+        #: Index in BANDS of the most urgent that its requests may be.
+        self.band_max = band_max
         #: Unix seconds.
         self.expires = expires
         self.is_anybody = False

@@ -221,6 +221,25 @@ class Usage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep_days: Annotated[int, Meta(ge=1, le=36_600)] = 400
 
 
+class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests that wait, where every upstream that could serve them is full."""
+
+    #: For one model. More are refused, those of whoever has the most first. 0: nobody waits.
+    waiting_max: Annotated[int, Meta(ge=0)] = 1_000
+    #: For all models together.
+    waiting_in_all_max: Annotated[int, Meta(ge=0)] = 4_000
+    #: How long one waits at the most; a request's `x-request-timeout` may say less.
+    wait_max_s: Annotated[float, Meta(ge=0)] = 30
+    #: What comes free is shared out in these proportions between requests with `x-priority` high,
+    #: normal (which is what says nothing) and low.
+    high_share: Positive = 16
+    normal_share: Positive = 4
+    low_share: Positive = 1
+    #: An upstream that answers 429, or 503 with Retry-After, is believed to take fewer requests at
+    #: once than it had then. Without: as many as its `max_concurrency` says, or any number.
+    learn: bool = True
+
+
 class Affinity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which requests belong together. A body's `prompt_cache_key` always comes first."""
 
@@ -303,6 +322,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     half_close: Literal["close", "answer"] = "close"
     #: One line per request.
     access_log: bool = True
+    #: What web pages of other origins may read: "closed", nothing; "upstream", what an engine's own
+    #: Access-Control headers say (vLLM's say everything).
+    cors: Literal["closed", "upstream"] = "closed"
     #: Addresses or networks of peers whose X-Forwarded-* headers are kept.
     trusted_proxies: tuple[str, ...] = ()
     #: Models that will come from the registry: `check` trusts these, their absence alerts.
@@ -317,6 +339,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry: Retry = Retry()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    queue: Queue = Queue()
     affinity: Affinity = Affinity()
     health: Health = Health()
     breaker: Breaker = Breaker()

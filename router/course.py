@@ -6,6 +6,8 @@ The first time round only upstreams that are well count; the second time those t
 too. Where there is but one target, the first time is the last.
 """
 
+from collections.abc import Mapping
+
 from router.names.target import Resolution, Target
 from router.nodes import Node
 
@@ -38,9 +40,25 @@ class Course:
         if visits is None:
             visits = self._visits = {}
         visits[targets[self._at]] = self.tried
-        at = self._at
+        return self._from(self._at + 1, visits, tries_max)
+
+    def restart(self, tries_max: int) -> None:
+        """Back to the first target that may be tried still, as a new request looks for one."""
+        targets = self.resolution.all
+        if len(targets) < 2:
+            return
+        visits = self._visits
+        if visits is None:
+            visits = self._visits = {}
+        visits[targets[self._at]] = self.tried
+        self.last_resort = False
+        self._from(0, visits, tries_max)
+
+    def _from(
+        self, at: int, visits: Mapping[Target, tuple[Node, ...]], tries_max: int
+    ) -> Target | None:
+        targets = self.resolution.all
         while True:
-            at += 1
             if at >= len(targets):
                 if self.last_resort:
                     return None
@@ -51,3 +69,4 @@ class Course:
             if len(tried) < tries_max:
                 self._at, self.target, self.tried = at, target, tried
                 return target
+            at += 1

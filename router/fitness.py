@@ -49,6 +49,9 @@ class Fitness:
     # --- what happened ----------------------------------------------------------------------------
 
     def rest(self, node: Node, retry_after_s: float | None, now: float) -> None:
+        """It asked for less, and for some time."""
+        if self.config.queue.learn:
+            node.refused(now)
         retry = self.config.retry
         seconds = retry.rest_s if retry_after_s is None else min(retry_after_s, retry.rest_max_s)
         node.rest(now + seconds)
@@ -137,6 +140,9 @@ class Fitness:
             found[Tier.WELL] += open_
             pool.panic = _kept(*found.values())
         pool.last = pool.panic or pool.tiers
+        pool.sound = sum(bool(found[tier]) for tier in (Tier.WELL, Tier.RESTING, Tier.SUSPECT))
+        pool.capped = any(u.node.slots is not None for u in (*pool.fit, *pool.suspect))
+        pool.plain = pool.simple and not pool.capped
         pool.version = self.version
         pool.until = until
 

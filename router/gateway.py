@@ -201,13 +201,17 @@ class Exchange(Hedging, Replaying, Switching):
             self._phase = WAIT
             self._client.deadline = NEVER
             assert self._ticket is not None
-            self._ticket.wake = self._woken
+            self._ticket.wake = self._wake
             self._timer = self._gateway.loop.call_later(step.seconds, self._woken)
         elif type(step) is Replay:
             self._replay(step, now)
         else:
             assert isinstance(step, Problem)
             self._problem(step)
+
+    def _wake(self) -> None:
+        """In the next turn of the loop: another exchange is ending in this one."""
+        self._gateway.loop.call_soon(self._woken)
 
     def _woken(self) -> None:
         if self._phase != WAIT:

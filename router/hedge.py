@@ -12,8 +12,8 @@ are reached; and not more often than `hedge_percent` of the model's streams.
 
 from typing import TYPE_CHECKING
 
+from router.awaiting import Awaiting
 from router.breaker import State
-from router.course import Course
 from router.limits import Grant
 from router.nodes import Node
 from router.outcome import Failure, Outcome, of_failure, of_status
@@ -49,7 +49,7 @@ class Side:
     answer_head: bytes
 
 
-class Hedging(Course):
+class Hedging(Awaiting):
     """The part of a Plan that may have two attempts at once: its own, and one beside it."""
 
     node: Node | None
@@ -104,6 +104,7 @@ class Hedging(Course):
             return None
         self.now = now
         found = self._brain.pick(self, target, now)  # type: ignore[arg-type]
+        self.full = False
         if found is None or found.node in self.tried or not _is_well(found.node, now):
             return None
         self.state.hedging.take()
@@ -122,18 +123,21 @@ class Hedging(Course):
         self._cancel(now)
         self._enter(second)
         self.hedged = "won"
+        self._offer(now)
 
     def hedge_lost(self, now: float) -> None:
         """The first began, or nobody is to begin any more."""
         first = self._turn()
         self._cancel(now)
         self._enter(first)
+        self._offer(now)
 
     def hedge_failed(self, failure: Failure, now: float) -> None:
         """The second gave no answer that could be passed on. The first goes on."""
         first = self._turn()
         self._attempt_ended(of_failure(failure), now, connect=failure is Failure.CONNECT)
         self._enter(first)
+        self._offer(now)
 
     def hedge_declined(self, status: int, retry_after_s: float | None, now: float) -> None:
         """The second answered this, and no stream. The first goes on, and may do better."""
@@ -149,6 +153,7 @@ class Hedging(Course):
                 fitness.rest(node, retry_after_s, now)
             self._attempt_ended(outcome, now)
         self._enter(first)
+        self._offer(now)
 
     # --- two sides ------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ class Known:
             if fresh and node.set_aside and service.is_healthy:
                 self.fitness.probed(node)
             upstream = Upstream(service, node, source=source, suspect=name in held_back)
+            node.declares(upstream.max_concurrency)
             new[name] = upstream
             if upstream.openai:
                 self._offer(upstream.models)

@@ -316,6 +316,11 @@ def worst(decisions: Iterable[Decision]) -> Decision:
     return max((d for d in decisions if not d.allowed), key=lambda d: d.retry_after_s)
 
 
+def lacks_place(decisions: Iterable[Decision]) -> bool:
+    """Of those that refuse (one must), each lacks a place alone: that may be waited for."""
+    return all(one.allowed or one.kind == CONCURRENCY for one in decisions)
+
+
 def describe(decision: Decision) -> str:
     """For /explain: `412 of 600 requests left this minute`."""
     if decision.kind == CONCURRENCY:

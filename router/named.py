@@ -19,6 +19,8 @@ ProviderType = Literal[
 ]
 ProviderStatus = Literal["active", "disabled", "pending_integration", "template"]
 Privacy = Literal["public", "internal", "confidential", "restricted"]
+#: Of requests that wait, as `x-priority` says it.
+Priority = Literal["high", "normal", "low"]
 
 #: Choose one of a target's upstreams.
 UpstreamStrategy = Literal[

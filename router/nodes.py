@@ -17,6 +17,7 @@ from router.endpoint import Key, Paths
 from router.limits import Limiter
 from router.outcome import Outcome
 from router.seam import Attempt, End
+from router.waiting.slots import Slots
 from router.window import Pace, Samples
 
 HEALTHY_AFTER = 2
@@ -67,6 +68,7 @@ class Node:
         "request_count",
         "rest_until",
         "set_aside",
+        "slots",
         "steady",
         "successes",
         "tls",
@@ -130,6 +132,8 @@ class Node:
         self.breaker = Breaker() if breaker is None else breaker
         #: Of a provider with limits of its own.
         self.limiter = limiter
+        #: How much it takes at once. None: nothing is known of it, and nothing is asked.
+        self.slots: Slots | None = None
         #: Nothing speaks against it: a good answer need not be told to anybody.
         self.steady = False
         #: Its errors of late, where those make it rest.
@@ -145,7 +149,43 @@ class Node:
     @property
     def is_steady(self) -> bool:
         healthy = self.health is NodeHealth.HEALTHY and not self.failures
-        return healthy and self.breaker.state is State.CLOSED and not self.breaker.failures
+        sound = self.breaker.state is State.CLOSED and not self.breaker.failures
+        return healthy and sound and self.slots is None
+
+    def declares(self, max_concurrency: int | None) -> None:
+        """How many requests it takes at once, as its record says."""
+        if self.slots is not None:
+            self.slots.declare(max_concurrency)
+        elif max_concurrency is not None:
+            self.slots = Slots(max_concurrency)
+            self.steady = False  # each end makes room for one that waits
+
+    def refused(self, now: float) -> bool:
+        """It asked for less, with the refused request in flight still. True if by this the first
+        thing is known of how much it takes."""
+        slots = self.slots
+        if slots is None:
+            slots = Slots()
+            slots.refused(self.in_flight, now)
+            if slots.cap is None:
+                return False
+            self.slots = slots
+            self.steady = False
+            return True
+        slots.refused(self.in_flight, now)
+        return False
+
+    def forget(self, now: float) -> bool:
+        """What was learnt too long ago of how much it takes. True if by this nothing is known."""
+        slots = self.slots
+        if slots is None:
+            return False
+        slots.forget(now)
+        if slots.cap is not None:
+            return False
+        self.slots = None
+        self.steady = self.is_steady
+        return True
 
     def answered(self, end: End, started: float) -> None:
         """A good answer. Those that failed, however fast, teach nothing of how long it takes."""

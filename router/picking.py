@@ -5,6 +5,8 @@
 Nothing is taken by choosing: the Plan counts the attempt, and has `hold` take what limits grant.
 """
 
+from collections.abc import Iterable
+
 from router import affinity, choose, needs, prefer
 from router.choose import consistent_hash
 from router.choose.asked import Policy, Strategy
@@ -14,12 +16,14 @@ from router.choose.score import Score
 from router.config import Config
 from router.envelope import Envelope
 from router.known import Dice, Known
-from router.limits import Decision, Limiter, reason, worst
+from router.limits import Decision, Limiter, lacks_place, reason, worst
 from router.names.target import Target
 from router.nodes import Node
 from router.plan import Plan
 from router.table import Pool, Tiers, Upstreams
 from router.upstream import Upstream
+from router.waiting.line import Key
+from router.waiting.queues import Queues
 
 #: Strategies that say themselves where a request belongs: no key of its own moves it.
 _UNSWAYED = (Priority, Score, Direct)
@@ -32,6 +36,9 @@ class Picking(Known):
         Known.__init__(self, config, dice)
         self._strategies: dict[str, Strategy] = {}
         self._made_from: dict[str, object] = {}
+        #: Those that wait for a place.
+        self.queues = Queues(config.queue)
+        self._offered_at = -1
 
     def _prefer(self, config: Config, policies: tuple[Policy, ...]) -> None:
         """What a configuration says of choosing. `policies` are an operator's."""
@@ -69,13 +76,23 @@ class Picking(Known):
 
     def _pick(self, plan: Plan, target: Target, pool: Pool, now: float) -> Upstream | None:
         """Where limits, needs, preferences or a key may have a say, or another was asked before."""
-        if target.limited and self.over(plan, target, now):
-            return None
+        if target.limited:
+            over = self.over(plan, target, now)
+            if over:
+                able = self.group(plan, pool, now) or plan.full
+                plan.full = bool(able) and plan.told is None and lacks_place(over)
+                return None
         group = self.group(plan, pool, now)
+        found: Upstream | None
         if len(group) > 1 or (group and self._refuses):
             found = self.choose(plan, target, pool, group)
-            return self._below(plan, target, pool, now) if found is None else found
-        return group[0] if group else None
+            if found is None:
+                found = self._below(plan, target, pool, now)
+        else:
+            found = group[0] if group else None
+        if found is not None:
+            plan.full = False
+        return found
 
     def group(self, plan: Plan, pool: Pool, now: float) -> Upstreams:
         """The equals among which `plan` chooses: the best tier's, as far as they were not asked."""
@@ -129,29 +146,98 @@ class Picking(Known):
     def _tiers(self, plan: Plan, pool: Pool, now: float) -> Tiers:
         """Those that `plan` may ask, best first."""
         tiers = pool.last if plan.last_resort else pool.first
-        if pool.picky or plan.needs is not self._no_needs:
-            return self._allowed(plan, tiers, now)
+        if pool.picky or pool.capped or plan.needs is not self._no_needs:
+            return self._able(plan, pool, tiers, now)
         return tiers
 
-    def _allowed(self, plan: Plan, tiers: Tiers, now: float) -> Tiers:
-        """Without those that may not serve this request; why not is kept."""
+    def _able(self, plan: Plan, pool: Pool, tiers: Tiers, now: float) -> Tiers:
+        """Without those that may not serve this request, and those that are full: then it says so.
+
+        Who finds the sound ones full waits for them rather than go to those that are out.
+        """
+        sound = pool.sound if plan.last_resort else len(tiers)
+        picky = pool.picky or plan.needs is not self._no_needs
+        plan.full = False
         kept = []
-        refusals = plan.refusals or {}
-        for tier in tiers:
-            allowed = []
-            for upstream in tier:
-                why = needs.refusal(upstream, plan.needs, now)
-                limiter = upstream.limiter
-                if why is None and limiter is not None:
-                    why = self._refusal(plan, upstream, limiter, now)
-                if why is None:
-                    allowed.append(upstream)
-                else:
-                    refusals[upstream.name] = why
-            if allowed:
-                kept.append(tuple(allowed))
-        plan.refusals = refusals or None
+        for at, tier in enumerate(tiers):
+            if plan.full and at >= sound:
+                break
+            if picky:
+                able = self._allowed(plan, tier, now)
+            else:
+                able = tuple(one for one in tier if self._has_room(plan, one.node, now))
+                plan.full = plan.full or len(able) < len(tier)
+            if able:
+                kept.append(able)
         return tuple(kept)
+
+    def _allowed(self, plan: Plan, tier: Upstreams, now: float) -> Upstreams:
+        """Those that may serve this request; why others may not is kept."""
+        allowed = []
+        refusals = plan.refusals or {}
+        for upstream in tier:
+            why = needs.refusal(upstream, plan.needs, now)
+            limiter = upstream.limiter
+            has_room = self._has_room(plan, upstream.node, now)
+            if why is None and limiter is not None:
+                why = self._refusal(plan, upstream, limiter, now)
+                if why is not None and not has_room and self._lacks_place(plan, limiter, now):
+                    why = None
+            if why is not None:
+                refusals[upstream.name] = why
+            elif has_room:
+                allowed.append(upstream)
+            else:
+                plan.full = True
+        plan.refusals = refusals or None
+        return tuple(allowed)
+
+    def _has_room(self, plan: Plan, node: Node, now: float) -> bool:
+        """Whether it takes one more. While there is anybody to wait for, one that asked for rest
+        is left in peace."""
+        slots = node.slots
+        rests = node.rest_until > now and plan.unplaced is None
+        if slots is None or slots.cap is None:
+            return not (rests and plan.full)
+        # The place that its running attempt holds is free before the next begins.
+        return node.in_flight - (plan.node is node) < slots.cap and not rests
+
+    def _lacks_place(self, plan: Plan, limiter: Limiter, now: float) -> bool:
+        """A provider's limits that refuse do so for want of a place: it is full, no more."""
+        tokens = plan.envelope.prompt().tokens
+        return plan.told is None and lacks_place(limiter.decide(tokens, now))
+
+    def is_full(self, upstream: Upstream) -> bool:
+        slots = upstream.node.slots
+        return slots is not None and slots.cap is not None and upstream.node.in_flight >= slots.cap
+
+    def capacity(
+        self, targets: Iterable[Target], capability: str | None, now: float
+    ) -> tuple[int, float | None]:
+        """How many of `targets` run at once, and how long each takes. None: not known."""
+        places, busy_s, known = 0, 0.0, 0
+        for target in targets:
+            pool = self.pool(target, capability, now)
+            of_target = 0
+            for upstream in (*pool.fit, *pool.suspect):
+                slots, took_s = upstream.node.slots, upstream.node.answers.mean()
+                cap = 1 if slots is None or slots.cap is None else slots.cap
+                of_target += cap
+                if took_s is not None:
+                    busy_s += cap * took_s
+                    known += cap
+            most = [one.max_concurrency for _, one in target.limited if one.max_concurrency]
+            places += min(of_target, *most) if most else of_target
+        return places, busy_s / known if known else None
+
+    def rests_s(self, targets: Iterable[Target], capability: str | None, now: float) -> float:
+        """Until the first of those that are full may be asked again at all."""
+        rests = [
+            upstream.node.rest_until - now
+            for target in targets
+            for upstream in self.pool(target, capability, now).fit
+        ]
+        return max(min(rests, default=0.0), 0.0)
 
     def _by_cache_type(self, group: Upstreams, envelope: Envelope) -> Upstreams:
         """Long texts prefer a static cache, short ones a paged one; nobody is left without."""
@@ -194,6 +280,17 @@ class Picking(Known):
 
     # --- limits -----------------------------------------------------------------------------------
 
+    def freed(self, now: float, upstream: Upstream | None = None) -> None:
+        """A place has come free at `upstream`, or anything else may have changed for the better:
+        it is offered to those that wait."""
+        if not self.queues.waiting:
+            return
+        if upstream is None or self._offered_at != self.fitness.version:
+            self._offered_at = self.fitness.version
+            self.queues.offer(now)
+        else:
+            self.queues.offer(now, lambda key: _reaches(key, upstream))
+
     def over(self, plan: Plan, target: Target, now: float) -> tuple[Decision, ...]:
         """What the limits on the way to `target` say that refuse the request."""
         if not target.limited:
@@ -224,7 +321,20 @@ class Picking(Known):
         target = plan.target
         assert target is not None
         tokens = plan.envelope.prompt().tokens
+        before = plan.grants.keys()
         plan.hold(self.limiters.take(target, plan.grants, tokens, now))
+        if before - plan.grants.keys():
+            self.freed(now)
+
+
+def _reaches(key: Key, upstream: Upstream) -> bool:
+    """Whether a place at `upstream` may be for those that wait for `key`."""
+    return any(
+        provider == upstream.name
+        if provider
+        else not models or bool({*models} & {*upstream.models})
+        for models, provider in key
+    )
 
 
 def _untried(tiers: tuple[Upstreams, ...], tried: tuple[Node, ...]) -> Upstreams:

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 from router import errors, toomany
 from router.breaker import State
-from router.caller import ANYBODY, Caller
 from router.choose.rotation import Rotation
 from router.envelope import EMPTY, Envelope
 from router.errors import Problem
 from router.hedge import Hedging
 from router.hooks import Request
 from router.limits import Decision, Grant, Limiter
-from router.names.target import Resolution
+from router.names.target import Resolution, Target
 from router.needs import Needs
 from router.nodes import Node
 from router.outcome import RETRIED, Failure, Outcome, of_failure, of_status
@@ -54,7 +53,6 @@ class Plan(Hedging):
     A strategy is told it as `choose.asked.Asked`.
     """
 
-    wake: Callable[[], None] | None = None
     answer_model: str | None = None
     answer_head: bytes = b""
     #: Header lines that every answer to it carries.
@@ -67,8 +65,8 @@ class Plan(Hedging):
     special = False
     #: The answer says how it was chosen.
     explains = False
-    #: Who asks, where keys are wanted.
-    caller: Caller = ANYBODY
+    #: What keeps its requests together; None for most.
+    key: str | None = None
     #: As an operator's hooks saw it, where there are any.
     request: Request | None = None
     #: The upstream of the running attempt, and its breaker's permit.
@@ -97,10 +95,6 @@ class Plan(Hedging):
     told: dict[str, tuple[Decision, ...]] | None = None
     #: Why candidates were refused, by name: for explanations.
     refusals: dict[str, str] | None = None
-    #: Time spent waiting between attempts.
-    queued_s = 0.0
-    _waits_since = 0.0
-    _waits = False
     #: Broken answers that nobody was blamed for yet: all of one upstream, with its permits.
     _broke: tuple[tuple[Node, int], ...] = ()
     #: Two upstreams gave broken answers: it is the request.
@@ -131,13 +125,15 @@ class Plan(Hedging):
             self.last_resort = False
         self._brain = brain
         self.id = ask.id
+        self.client = ask.client
         self.route: Route = ask.route
         self.started = ask.started
         self.envelope = envelope
         #: As the body says it.
         self.model = envelope.model
         self.capability = capability
-        self.key = key
+        if key is not None:
+            self.key = key
         self.state = state
         self.rotation: Rotation = state.rotation
         self.needs = needs
@@ -159,9 +155,9 @@ class Plan(Hedging):
 
     def next(self, now: float) -> Step:
         if self._waits:
-            self._waits = False
-            self.state.queued -= 1
-            self.queued_s += now - self._waits_since
+            step = self._after_wait(now)
+            if step is not None:
+                return step
         upstream = self.look(now) if self.problem is None or self.attempts else None
         return self._nobody(now) if upstream is None else self._start(upstream, now)
 
@@ -188,7 +184,7 @@ class Plan(Hedging):
         if another is None:
             return None
         self._attempt_ended(outcome, now)
-        return self._take(another, now)
+        return self._then(self._take(another, now), now)
 
     def failed(self, failure: Failure, sent: bool, now: float) -> Step:
         """No answer that could be passed on. `sent`: bytes of the request had gone out."""
@@ -208,13 +204,14 @@ class Plan(Hedging):
         if self.broke_off:
             return self.resume(now)
         another = self._another(outcome, sent, now)
-        return self.problem if another is None else self._take(another, now)
+        return self.problem if another is None else self._then(self._take(another, now), now)
 
     def lost(self, now: float) -> None:
         """A stream that may be resumed broke off, or stalled, after its first byte."""
         self.broke_off = True
         self.problem = errors.failed(Outcome.CUT, self.service)
         self._attempt_ended(Outcome.CUT, now)
+        self._offer(now)
 
     def resume(self, now: float) -> Attempt | Problem:
         """Who may say the rest: another upstream of the same target, for the same model."""
@@ -224,6 +221,7 @@ class Plan(Hedging):
             return problem
         self.now = now
         found = self._brain.pick(self, target, now)
+        self.full = False  # nobody waits with half an answer
         if found is None or found.node in self.tried:
             return problem
         if found.model_of(target) != last.model_of(target) or not self.state.budget.take():
@@ -242,6 +240,7 @@ class Plan(Hedging):
             # It answered: that it cannot continue what another began is no fault.
             self._release(node, outcome, now)
             self._brain.fitness.succeeded(node, self.permit)
+        self._offer(now)
 
     def unkept(self) -> None:
         """Whose answer is not to be kept need not be told."""
@@ -259,6 +258,9 @@ class Plan(Hedging):
             node.answered(end, self.attempt_started)
             if not node.steady:
                 self._brain.fitness.succeeded(node, self.permit)
+                if node.slots is not None:
+                    node.slots.served(node.in_flight + 1)
+                    self._brain.freed(end.ended, self.upstream)
         else:
             self._settle(end)
         self._brain.count(self, end)
@@ -297,9 +299,11 @@ class Plan(Hedging):
             used = _tokens(end)
             for grant in (*self.grants.values(), *self.caller_grants):
                 grant.settle(used, end.ended)
-        if self._waits:
-            self._waits = False
-            self.state.queued -= 1
+        self._waited(end.ended)
+        self._leave_queue()
+        if self.grants:
+            self._brain.freed(end.ended)
+        self._offer(end.ended)
         if self._streams:
             self._streams = False
             self._brain.active_streams -= 1
@@ -334,17 +338,31 @@ class Plan(Hedging):
         """The upstream to ask now: of the present target, else of those that follow."""
         self.now = now
         brain, target = self._brain, self.target
+        full: tuple[Target, ...] = ()
         while target is not None:
             found = brain.pick(self, target, now)
             if found is not None:
                 return found
+            if self.full:
+                self.full = False
+                full = (*full, target)
+            last_resort = self.last_resort
             target = self.advance(brain.config.retry.attempts_per_target)
+            # Others of the same name may have it, but it waits rather than fall back.
+            on = target is not None and not target.fallback and self.last_resort is last_resort
+            if full and not on and self.unplaced is None:
+                self.crowded = full
+                return None
         return None
 
-    def _nobody(self, now: float) -> Problem:
-        """The last word: what became of the attempts, or why there was none."""
+    def _nobody(self, now: float) -> Step:
+        """It waits, or hears the last word: what became of the attempts, or why there was none."""
+        if self.crowded:
+            found = self._place(now)
+            if found is not None:
+                return self._take(found, now)
         if self.problem is None:
-            self.problem = self._brain.nothing_fit(self, now)
+            self.problem = self._why_nobody(now)
             if self.explains:
                 self.problem = self._brain.explained(self, self.problem)
         return self.problem
@@ -413,9 +431,7 @@ class Plan(Hedging):
 
     def _take(self, step: Upstream | Wait, now: float) -> Step:
         if isinstance(step, Wait):
-            self._waits = True
-            self._waits_since = now
-            self.state.queued += 1
+            self._begin_wait(now)
             return step
         return self._start(step, now)
 
@@ -444,10 +460,18 @@ class Plan(Hedging):
         useless = outcome in (Outcome.BACKPRESSURE, Outcome.SLOW, Outcome.DENIED)
         while found is not None and useless and found.node in self.tried:
             found = None if self.advance(most) is None else self.look(now)
-        if found is None:
+        if found is None and not self.crowded:
             return None
         if outcome is not Outcome.UNREACHABLE and not self.state.budget.take():
+            self.crowded = ()
             return None
+        if found is None:
+            step = self._place(now)
+            if step is None or isinstance(step, Wait):
+                return step
+            if useless and step.node in self.tried:
+                return None
+            found = step
         self._was_slow = self._was_slow or outcome is Outcome.SLOW
         self.state.retries += 1
         return Wait(self._backoff_s()) if found.node in self.tried else found
@@ -476,6 +500,10 @@ class Plan(Hedging):
 
         Without an `end` it failed: what was answered before that is not known."""
         self.node = None
+        if node.slots is not None:
+            self._frees = self.upstream
+            if outcome is _OK:
+                node.slots.served(node.in_flight)
         node.in_flight -= 1
         node.outcomes[outcome] += 1
         grant, self.grant = self.grant, None

@@ -41,13 +41,18 @@ class ModelState:
         "rotation",
         "tokens_in",
         "tokens_out",
+        "unqueued",
+        "waits",
     )
 
     def __init__(self, name: str, retry: Retry) -> None:
         self.name = name
         self.in_flight = 0
-        #: Requests that wait before an attempt (today: for a backoff).
+        #: Requests that wait before an attempt: for a place, or for a backoff.
         self.queued = 0
+        #: How long those waited for a place that had to, and why others did not get one.
+        self.waits = Histogram()
+        self.unqueued: dict[str, int] = {}
         self.requests = Pace()
         self.tokens_out = Pace()
         self.tokens_in = 0
@@ -79,6 +84,10 @@ class ModelState:
         """ok, failed, no_upstream, refused or cancelled."""
         self.resumes[outcome] = self.resumes.get(outcome, 0) + 1
 
+    def refused_place(self, reason: str) -> None:
+        """share, wait, full, late or displaced."""
+        self.unqueued[reason] = self.unqueued.get(reason, 0) + 1
+
     def hedged(self, how: str) -> None:
         """won or lost."""
         self.hedges[how] = self.hedges.get(how, 0) + 1
@@ -96,6 +105,9 @@ class ModelState:
         self.retries += other.retries
         for outcome, count in other.resumes.items():
             self.resumes[outcome] = self.resumes.get(outcome, 0) + count
+        for reason, count in other.unqueued.items():
+            self.unqueued[reason] = self.unqueued.get(reason, 0) + count
+        self.waits.merge(other.waits)
         for how, count in other.hedges.items():
             self.hedges[how] = self.hedges.get(how, 0) + count
         self.fallbacks += other.fallbacks

@@ -30,12 +30,15 @@ class Pool:
 
     __slots__ = (
         "cache_types",
+        "capped",
         "first",
         "fit",
         "last",
         "panic",
         "picky",
         "plain",
+        "simple",
+        "sound",
         "suspect",
         "target",
         "tiers",
@@ -54,16 +57,22 @@ class Pool:
         )
         #: A candidate declares one: only then the size of a request's text matters.
         self.cache_types = any(u.cache_type for u in fit) or any(u.cache_type for u in suspect)
-        #: Neither: all requests that say nothing of their needs may be treated alike.
-        self.plain = not self.picky and not self.cache_types
+        #: Neither …
+        self.simple = not self.picky and not self.cache_types
+        #: … and nobody is known to take only so much at once: all requests that say nothing of
+        #: their needs may be treated alike.
+        self.plain = self.simple
+        self.capped = False
         #: All that may be asked, best first, and those of them that count while a fallback is left.
         self.tiers: Tiers = ()
         self.first: Tiers = ()
         #: Out by breaker, and what is used when that is most of them; empty where it is not.
         self.tripped: Upstreams = ()
         self.panic: Tiers = ()
-        #: What counts when no fallback is left.
+        #: What counts when no fallback is left, and how many of these tiers are none of those who
+        #: are out: they wait their turn rather than go to one of these.
         self.last: Tiers = ()
+        self.sound = 0
         self.version = -1
         self.until = 0.0
 

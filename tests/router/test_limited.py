@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from router.brain import Brain
-from router.config import Config, Retry
+from router.config import Config, Queue, Retry
 from router.envelope import Envelope, read_json
 from router.errors import Problem
 from router.limits import Limiter
@@ -17,11 +17,13 @@ from router.seam import Attempt, End, Wait
 from tests.router.making import begin, brain, cloud, end, in_flight, name_of, service, with_file
 
 ENGINES = ("big", "small")
+#: What is refused is told at once.
+NO_QUEUE = Queue(waiting_max=0)
 
 
 def _fleet(*names: str, attempts_per_target: int = 2, **models: Model) -> Brain:
     retry = Retry(attempts_per_target=attempts_per_target)
-    config = Config(models=models, expect=ENGINES, retry=retry)
+    config = Config(models=models, expect=ENGINES, retry=retry, queue=NO_QUEUE)
     return brain(*(service(f"{name}@h", name) for name in names or ENGINES), config=config)
 
 
@@ -204,6 +206,7 @@ def test_nothing_is_charged_where_the_retry_budget_forbids_to_ask() -> None:
     config = Config(
         models={"big": Model(fallbacks=("small",)), "small": small},
         expect=ENGINES,
+        queue=NO_QUEUE,
         retry=Retry(budget_percent=0, budget_floor_per_s=0, attempts_per_target=1),
     )
     found = brain(*(service(f"{name}@h", name) for name in ENGINES), config=config)
@@ -235,6 +238,7 @@ def _clouds(*, fallbacks: tuple[str, ...] | None = None, **limits: Limits) -> Br
         providers={name: cloud(models=("gpt",), limits=one) for name, one in limits.items()},
         models={"gpt": Model(fallbacks=fallbacks)},
         expect=("small",),
+        queue=NO_QUEUE,
     )
     return with_file(config, service("small@h", "small"))
 

@@ -7,7 +7,7 @@ from router import choose, views
 from router.brain import Brain
 from router.breaker import State
 from router.choose.prefix import Prefix
-from router.config import Affinity, Breaker, Config, Needs, Retry, Score, Timeouts
+from router.config import Affinity, Breaker, Config, Needs, Queue, Retry, Score, Timeouts
 from router.config import Prefix as PrefixConfig
 from router.envelope import Envelope, read_json
 from router.errors import Problem
@@ -30,6 +30,8 @@ from tests.router.making import (
 )
 
 NAMES = ("big", "small")
+#: What is refused is told at once.
+NO_QUEUE = Queue(waiting_max=0)
 
 
 def _fleet(**models: Model) -> Brain:
@@ -37,7 +39,7 @@ def _fleet(**models: Model) -> Brain:
 
 
 def _file(**models: Model) -> Config:
-    return Config(models=models, expect=NAMES)
+    return Config(models=models, expect=NAMES, queue=NO_QUEUE)
 
 
 def _refused(found: Brain, model: str, now: float = 0.0) -> Problem:

@@ -1,0 +1,122 @@
+"""Those that wait for the same models: their order, and how fast it moves. Pure: time is given.
+
+    wait of one more = its position × the gap between two turns
+
+The gap is measured while somebody waits, smoothed; before the first it is what answers took lately
+over the places there are. Where nothing moves it grows.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from enum import Enum
+from typing import Protocol
+
+from router.waiting.fair import Fair, Share, Step, last, position
+
+#: What is waited for: models and provider of each target that was full.
+Key = frozenset[tuple[tuple[str, ...], str | None]]
+#: Its band (0 is the highest), its tenant where it has one, and its caller: each with its weight.
+Path = tuple[Step, ...]
+#: How much the last gap counts.
+_NEWEST = 0.1
+
+
+class Verdict(Enum):
+    """What one that waits says to an offer."""
+
+    #: It has its place.
+    TAKES = "takes"
+    #: Nothing that has come free is for it.
+    FULL = "full"
+    #: Nothing is left to wait for, or that needs waiting: it goes on by itself.
+    GOES = "goes"
+
+
+class Waiter(Protocol):
+    #: Waiters of one kind take the same places …
+    kind: object
+    #: … but for what this one costs more, where limits count that.
+    cost: int
+
+    def offered(self, now: float) -> Verdict: ...
+
+    def displaced(self, wait_s: float | None) -> None:
+        """Its place went to one whose share is smaller."""
+        ...
+
+    def called(self) -> None:
+        """It waits no more: go on. From here on it is not asked again."""
+        ...
+
+
+class Place:
+    """One that waits. `until` is monotonic time."""
+
+    __slots__ = ("leaf", "line", "path", "predicted_s", "since", "until", "waiter")
+
+    def __init__(
+        self, waiter: Waiter, line: "Line", path: Path, since: float, until: float
+    ) -> None:
+        self.waiter = waiter
+        self.line = line
+        self.path = path
+        self.since = since
+        self.until = until
+        #: As it was predicted when it came. None: nothing was known.
+        self.predicted_s: float | None = None
+        self.leaf: Share[Place] = line.order.push(path, self)
+
+
+class Line:
+    """`turn` says when it was last served, beside other lines that want the same places."""
+
+    __slots__ = ("_gap_s", "_moved", "_places", "key", "order", "turn")
+
+    def __init__(self, key: Key, places: int, service_s: float | None, now: float) -> None:
+        """`places` take `service_s` each, as far as is known."""
+        self.key = key
+        self.order: Fair[Place] = Fair()
+        self.turn = 0
+        self._places = max(places, 1)
+        self._gap_s = None if service_s is None else service_s / self._places
+        self._moved = now
+
+    def moved(self, now: float) -> None:
+        """One had its turn."""
+        gap, before = max(now - self._moved, 0.0), self._gap_s
+        self._gap_s = gap if before is None else before + _NEWEST * (gap - before)
+        self._moved = now
+
+    def gap_s(self, now: float) -> float | None:
+        """Between two turns. None: not known."""
+        if self._gap_s is None:
+            return None
+        return max(self._gap_s, (now - self._moved) / self._places)
+
+    def wait_s(self, place: Place, now: float, *, anew: bool = False) -> float | None:
+        """Until the last of those that wait in its leaf has its turn. `anew`: until the first of
+        one has it that had nothing waiting, and no turn of late."""
+        gap_s = self.gap_s(now)
+        if gap_s is None:
+            return None
+        return gap_s * position(place.leaf, 1 if anew else place.leaf.count, anew=anew)
+
+
+def heaviest(lines: Iterable[Line], mine: Place) -> Place:
+    """Whose place goes where there are too many. Of the party (a tenant, or a caller without one)
+    with the most places for its weight, the caller likewise; of that one the last, in its lowest
+    band. Of equals that of `mine`."""
+    leaves = [leaf for line in lines for leaf in line.order.leaves()]
+    for level in (1, -1):
+        weights: dict[object, float] = defaultdict(float)
+        for leaf in leaves:
+            key, weight = _path(leaf)[level]
+            weights[key] += leaf.count / weight
+        own = mine.path[level][0]
+        chosen = max(weights, key=lambda key: (weights[key], key == own))
+        leaves = [leaf for leaf in leaves if _path(leaf)[level][0] == chosen]
+    return last(max(leaves, key=lambda leaf: (_path(leaf)[0], leaf is mine.leaf)))
+
+
+def _path(leaf: Share[Place]) -> Path:
+    return last(leaf).path
