@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from router import cooldown
 from router.config import Retry
 from router.cooldown import Errors
@@ -48,6 +51,7 @@ def test_recooling_must_not_shorten_a_cooldown() -> None:
     assert node.rest_until == 3_600.0
 
 
+@given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 5), st.floats(0.1, 200))
 def test_it_rests_exactly_when_the_errors_since_the_last_rest_say_so(
     gaps: list[float], most: int, window_s: float
 ) -> None:
