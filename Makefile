@@ -19,7 +19,7 @@ test: ## all tests, on real processes (minutes)
 	@scripts/setup.sh node
 	@scripts/setup.sh valkey
 	@scripts/setup.sh apt systemd-analyze=systemd nginx=nginx-light redis-server=redis-server slowhttptest=slowhttptest faketime=faketime
-	@$(PY) -m pytest $(ARGS)
+	@scripts/test.sh $(ARGS)
 
 test-quick: ## the tests that start no process (seconds)
 	@scripts/setup.sh dev

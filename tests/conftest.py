@@ -21,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """`make test-quick` takes a fifth of the examples; `make test` has all."""
     # Under nohup a hang-up is ignored, and whatever is started would ignore it too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # So is Ctrl-C in what a script starts beside itself.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.markexpr == "not real" and not config.option.hypothesis_profile:
         settings.load_profile("quick")
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.fleet import Fleet, Part, ask, chat, mock
 from tests.support.mock import MockHandle, start_mock
-from tests.support.ports import lasting_ports
+from tests.support.ports import free_ports
 from tests.support.processes import Process
 from tests.support.strict import Kept, Load
 from tests.support.until import until
@@ -88,7 +88,7 @@ def static(name: str, port: int, model: str) -> dict[str, Any]:
 async def fleet(tmp_path: Path, endless: Endless) -> AsyncIterator[Fleet]:
     """A router alone, and two engines that its file names."""
     with Fleet(tmp_path) as fleet:
-        (port,) = lasting_ports(1)
+        (port,) = free_ports(1)
         fleet.router(
             replaceable=True,
             listen=f"127.0.0.1:{port}",
@@ -227,7 +227,7 @@ async def test_it_ends_without_its_holder(fleet: Fleet) -> None:
 
 async def test_a_successor_may_listen_elsewhere(fleet: Fleet) -> None:
     router = fleet.parts["router"]
-    (other,) = lasting_ports(1)
+    (other,) = free_ports(1)
     text = router.config.read_text()
     router.config.write_text(text.replace(f"127.0.0.1:{router.port}", f"127.0.0.1:{other}"))
     first = serving(router)
@@ -244,7 +244,7 @@ def whole(tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(tmp_path) as fleet:
         fleet.registry()
         fleet.babysitter("sitter", [mock("one", "m"), mock("two", "m")], on_term="keep")
-        (port,) = lasting_ports(1)
+        (port,) = free_ports(1)
         fleet.router(replaceable=True, listen=f"127.0.0.1:{port}")
         fleet.wait_service("one@test", healthy=True)
         fleet.wait_service("two@test", healthy=True)

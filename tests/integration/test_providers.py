@@ -12,6 +12,8 @@ from tests.support.fleet import Fleet, ask, chat, toml
 from tests.support.processes import Processes
 from tests.support.until import until_sync
 
+pytestmark = pytest.mark.real
+
 KEY = "sk-live-7f3a91c04be2d586"
 CHAT = "/v1/chat/completions"
 

@@ -11,22 +11,8 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different free ports: all are held until the last is found."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
-
-
-def lasting_ports(count: int) -> list[int]:
-    """Different free ports that stay so while nobody listens: none that outgoing connections get.
-
-    For daemons that die and come back on the same port under load.
-    """
+    """Different free ports that stay so while nobody listens: none that outgoing connections get,
+    of this test or of one that runs beside it."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     found: list[int] = []
     for port in random.sample(range(first // 2, first), min(2_000, first // 2)):

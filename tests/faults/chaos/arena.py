@@ -25,7 +25,7 @@ from tests.faults.chaos.ledger import Rules
 from tests.faults.chaos.link import Link
 from tests.support.fleet import Fleet, Part, mock
 from tests.support.mock import ProcessMock, start_mock
-from tests.support.ports import lasting_ports
+from tests.support.ports import free_ports
 
 LEASE = {"beat_s": 1, "lease_s": 4, "suspect_max_s": 10}
 STALL_S = 4.0
@@ -145,7 +145,7 @@ class Arena:
         links = {one: f"to-{one}" for one in registries}
         names = ["far", "peer", *ROUTERS, *SITTERS, *self.engines, *registries, *links.values()]
         names += self.keeping.port_names
-        self.ports = dict(zip(names, lasting_ports(len(names)), strict=True))
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.peer = Link(self.ports["peer"], self.ports["far"])
         await self.peer.listen()
         for registry, link in links.items():
