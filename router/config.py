@@ -211,7 +211,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Usage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Requests, tokens and cost of each key and model, for `creche usage`."""
 
-    #: Count them, in `state_dir`.
+    #: Count them, in `state_dir`, or in Redis where `redis` is set.
     enabled: bool = True
     #: Written so often: a router that is killed loses what it counted since.
     write_s: Annotated[float, Meta(gt=0, le=3_600)] = 5

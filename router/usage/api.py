@@ -10,9 +10,9 @@ from aiohttp import web
 from common import clock
 from common.http import HttpError, json_response
 from common.wire.usage import DIVISIONS, Usage, UsageCounts, UsageRow
-from router.usage.book import BookError, Question, Sums, TooMuchError
 from router.usage.meter import Meter
 from router.usage.rows import COLUMNS, NANOS
+from router.usage.store import BookError, Question, Sums, TooMuchError
 
 #: Two keys can have had one name.
 _COLUMNS = {"key": ("key", "key_id")}
@@ -60,6 +60,7 @@ class UsageApi:
                 total=UsageCounts(**counts(total(found))),  # type: ignore[arg-type]
                 since=None if since is None else clock.wire_time(since),
                 until=None if until is None else clock.wire_time(until),
+                of=self._meter.of,
                 message=self.message or self._meter.off,
             )
         )

@@ -1,4 +1,4 @@
-"""Usage in a SQLite file of the router's own. Every call blocks: for a thread of its own.
+"""Usage in a SQLite file of the router's own, on a thread of its own.
 
     user_version 1 · WAL · synchronous=NORMAL: a commit survives kill -9, the last not a power loss
     usage     a row per Row and span: an hour, or, once it is old, a day
@@ -7,24 +7,27 @@ Each write adds to what is there, in one transaction. So two routers may have th
 as they have while one takes over from the other.
 """
 
+import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-from msgspec import Struct
+from typing import TypeVar
 
 from common import clock
+from router.usage import store
 from router.usage.rows import COLUMNS, DAY_S, HOUR_S, Row, Rows
+from router.usage.store import BookError, Question, Sums
 
 SCHEMA = 1
 APPLICATION_ID = 0x43525553  # "CRUS"
 BUSY_TIMEOUT_S = 2.0
 #: Integers of SQLite end there; sums beyond are nobody's usage.
 VALUE_MAX = 1 << 62
-#: The longest answer: whoever gets more than this cannot read it.
-ANSWER_ROWS_MAX = 50_000
+
+T = TypeVar("T")
 
 _KEYS = ("start", "span", *Row._fields[1:])
 _TABLE = (
@@ -50,34 +53,42 @@ DIVISIONS = {
 }
 
 
-class BookError(Exception):
-    """It cannot be read or written now. One sentence."""
+class SqliteStore:
+    """A `Store` in the file `path`."""
 
+    of = "this router"
 
-class TooMuchError(Exception):
-    """More rows than an answer may have."""
+    def __init__(self, path: Path) -> None:
+        self._book = Book(path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage")
 
+    @property
+    def set_aside(self) -> str:
+        return self._book.set_aside
 
-class Question(Struct, frozen=True, kw_only=True):
-    """`start` counts, `end` does not: unix seconds. A row that is cut by either counts whole."""
+    async def add(self, rows: Rows) -> None:
+        await self._run(lambda: self._book.add(rows))
 
-    by: tuple[str, ...]
-    start: float = 0.0
-    end: float = 1e12
-    #: A key's name or id.
-    key: str | None = None
-    tenant: str | None = None
-    model: str | None = None
+    async def retain(self, now: float, *, hourly_days: int, keep_days: int) -> None:
+        book = self._book
+        await self._run(lambda: book.retain(now, hourly_days=hourly_days, keep_days=keep_days))
 
+    async def read(self, question: Question) -> list[Sums]:
+        return await self._run(lambda: self._book.read(question))
 
-class Sums(Struct, frozen=True):
-    """One row of an answer: a name for each of `by`, a sum for each of COLUMNS."""
+    async def close(self) -> None:
+        try:
+            await self._run(self._book.close)
+        finally:
+            self._thread.shutdown(wait=False)
 
-    names: tuple[str, ...]
-    values: tuple[int, ...]
+    async def _run(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act)
 
 
 class Book:
+    """The same, where every call blocks."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db: sqlite3.Connection | None = None
@@ -114,18 +125,16 @@ class Book:
         text = (
             f"SELECT {', '.join([*names, _SUMS])} FROM usage WHERE {where}"
             + (f" GROUP BY {of} ORDER BY {of}" if names else "")
-            + f" LIMIT {ANSWER_ROWS_MAX + 1}"
+            + f" LIMIT {store.ANSWER_ROWS_MAX + 1}"
         )
         try:
             found = self._opened().execute(text, given).fetchall()
         except sqlite3.Error as why:
             raise self._failed(why) from why
-        if len(found) > ANSWER_ROWS_MAX:
-            raise TooMuchError
         at = len(names)
-        return [
+        return store.bounded(
             Sums(tuple(map(str, row[:at])), tuple(int(v or 0) for v in row[at:])) for row in found
-        ]
+        )
 
     def close(self) -> None:
         if self._db is not None:

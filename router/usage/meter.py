@@ -1,23 +1,20 @@
 """Counts usage beside the requests: on their path an ended one is only appended.
 
-    append ─▶ every FOLD_S ─▶ Ledger ─▶ every `write_s`, on a thread ─▶ Book
+    append ─▶ every FOLD_S ─▶ Ledger ─▶ every `write_s`, off the loop ─▶ Store
 
 Usage is never worth a request: what cannot be written waits in memory, and `message` tells it.
 A router that is killed loses what it counted since the last writing; one that is stopped, nothing.
 """
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TypeVar
 
 from common import clock, logs, tasks
 from router.config import Usage
 from router.plan import Plan
 from router.seam import End
-from router.usage.book import Book, BookError, Question, Sums
 from router.usage.ledger import Ledger
+from router.usage.rows import Rows
+from router.usage.store import BookError, KeptError, Question, Store, Sums
 
 #: What is folded at once holds the loop for a few microseconds a request.
 FOLD_S = 0.1
@@ -26,25 +23,23 @@ WAITING_MAX = 5_000
 RETAIN_EVERY_S = 3_600.0
 #: How long the last writing may take when the router ends.
 CLOSE_S = 5.0
-FILE_NAME = "usage.db"
 
-T = TypeVar("T")
 _log = logs.get("usage")
 
 
 class Meter:
     """`append` is a Brain's log: it must cost next to nothing. `config` may be replaced."""
 
-    def __init__(self, folder: Path, config: Usage) -> None:
+    def __init__(self, store: Store, config: Usage) -> None:
         self.config = config
         self._ledger = Ledger()
-        self._book = Book(folder / FILE_NAME)
+        self._store = store
         self._waiting: list[tuple[Plan, End]] = []
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage")
         self._lock = asyncio.Lock()
         self._retained = 0.0
         #: Why nothing can be written now; empty: it can.
         self._why = ""
+        self._set_aside = ""
 
     def append(self, plan: Plan, end: End) -> None:
         waiting = self._waiting
@@ -81,14 +76,19 @@ class Meter:
     async def read(self, question: Question) -> list[Sums]:
         """What was counted until now. Raises BookError, TooMuchError."""
         await self.write()
-        return await self._run(lambda: self._book.read(question))
+        return await self._store.read(question)
+
+    @property
+    def of(self) -> str:
+        """Whose requests `read` tells of."""
+        return self._store.of
 
     @property
     def message(self) -> str:
         """What went wrong and still matters; empty: nothing."""
         if self._why:
             return f"usage cannot be written and is kept in memory: {self._why}"
-        return self._book.set_aside
+        return self._store.set_aside
 
     @property
     def off(self) -> str:
@@ -100,10 +100,11 @@ class Meter:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.write()
-                await self._run(self._book.close)
         except TimeoutError:
-            _log.error("the last usage was not written in time", rows=len(self._ledger))
-        self._thread.shutdown(wait=False)
+            self._failed("it took too long")
+        if self._why:
+            _log.error("the last usage could not be written and is lost", rows=len(self._ledger))
+        await self._store.close()
 
     async def _write(self) -> None:
         async with self._lock:
@@ -113,34 +114,31 @@ class Meter:
             if not rows and not retains and not self._why:
                 return
             try:
-                await self._run(lambda: self._book.add(rows))
-            except BookError as why:
-                self._ledger.give_back(rows)
-                self._failed(str(why))
-                return
-            try:
+                await self._add(rows)
                 if retains:
-                    await self._run(lambda: self._retain(now, config))
+                    days, kept = config.hourly_days, config.keep_days
+                    await self._store.retain(now, hourly_days=days, keep_days=kept)
                     self._retained = now
             except BookError as why:
                 self._failed(str(why))
-                return
-            if self._why:
-                _log.info("usage is written again")
-            self._why = ""
+            else:
+                if self._why:
+                    _log.info("usage is written again")
+                self._why = ""
+            if self._store.set_aside != self._set_aside:
+                self._set_aside = self._store.set_aside
+                _log.error("a damaged file of usage was set aside", what=self._set_aside)
 
-    def _retain(self, now: float, config: Usage) -> None:
-        self._book.retain(now, hourly_days=config.hourly_days, keep_days=config.keep_days)
+    async def _add(self, rows: Rows) -> None:
+        try:
+            await self._store.add(rows)
+        except KeptError:
+            raise
+        except BookError:
+            self._ledger.give_back(rows)
+            raise
 
     def _failed(self, why: str) -> None:
         if not self._why:
             _log.error("usage cannot be written and is kept in memory", why=why)
         self._why = why
-
-    async def _run(self, act: Callable[[], T]) -> T:
-        before = self._book.set_aside
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, act)
-        finally:
-            if self._book.set_aside != before:
-                _log.error("a damaged file of usage was set aside", what=self._book.set_aside)

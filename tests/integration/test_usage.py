@@ -11,6 +11,8 @@ from tests.support.command import creche
 from tests.support.fake_provider import fake_provider
 from tests.support.fleet import Fleet, Part, ask, chat, mock
 from tests.support.ports import free_port
+from tests.support.redis import RedisServer
+from tests.support.until import until_sync
 
 pytestmark = pytest.mark.real
 
@@ -156,3 +158,31 @@ def test_a_key_sees_it_that_may_read(tmp_path: Path) -> None:
             "read": 200,
             "admin": 200,
         }
+
+
+def test_routers_that_share_a_redis_have_one_account(tmp_path: Path) -> None:
+    with fake_provider() as cloud, Fleet(tmp_path) as fleet:
+        redis = RedisServer(fleet.processes, tmp_path, keeps="always").start()
+        config: dict[str, Any] = {
+            "registries": [],
+            "providers": {"cloud": cloud.table(cost=PRICES)},
+            "redis": redis.url,
+            "usage": {"write_s": 0.1},
+        }
+        one = fleet.router(**config)
+        two = fleet.router(name="other", **config)
+        for part in (one, two, two):
+            assert ask(part.url + CHAT, chat("gpt-a"))[0] == 200
+        two.stop()
+        assert creche(fleet, "usage", "--by", "service").out.splitlines()[:2] == [
+            "SERVICE  REQUESTS  FAILED  TOKENS IN  TOKENS OUT  UNKNOWN    COST",
+            "cloud           3       0          9           6        0  0.0001",
+        ]
+        redis.kill9()
+        assert ask(one.url + CHAT, chat("gpt-a"))[0] == 200
+        until_sync(lambda: "kept in memory: Redis" in one.get("/health")["message"])
+        assert creche(fleet, "usage").code == 1
+        redis.start()
+        until_sync(lambda: total(one)["requests"] == 4)
+        assert one.get("/health")["usage_message"] == ""
+        assert creche(fleet, "usage").out.endswith(": all routers together\n")

@@ -18,6 +18,7 @@ from router.keys.sqlite_file import SqliteKeys
 from router.outcome import Outcome
 from router.reload import Reloader
 from router.usage.api import UsageApi
+from router.usage.book import SqliteStore
 from router.usage.meter import Meter
 from router.versions import Versions
 from router.watch import Link
@@ -44,7 +45,7 @@ def application(
         reloader=reloader,
         keys=KeysApi(Keeper(SqliteKeys(Path("/none/keys.db")), lambda _: None), required=False),
         audit=Audit(Path("/none")),
-        usage=UsageApi(Meter(Path("/none"), Usage())),
+        usage=UsageApi(Meter(SqliteStore(Path("/none/usage.db")), Usage())),
     )
     app = control.application(made, Door(token, plain=plain), operator=operator)
     return TestClient(TestServer(app))

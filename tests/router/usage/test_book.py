@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.usage import book
-from router.usage.book import DIVISIONS, Book, BookError, Question, TooMuchError
+from router.usage import book, store
+from router.usage.book import DIVISIONS, Book
 from router.usage.rows import COLUMNS, DAY_S, Counts, Row, Rows
+from router.usage.store import BookError, Question, TooMuchError
 from tests.support.processes import Processes
 from tests.support.until import until_sync
 
@@ -84,7 +85,7 @@ def test_each_division_is_one_that_is_answered(opened: Book) -> None:
 
 
 def test_an_answer_has_a_bound(opened: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "ANSWER_ROWS_MAX", 3)
+    monkeypatch.setattr(store, "ANSWER_ROWS_MAX", 3)
     opened.add({row(key=f"k{n}"): counts() for n in range(4)})
     with pytest.raises(TooMuchError):
         sums(opened, "key")
