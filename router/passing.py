@@ -3,7 +3,7 @@
 A connection between two requests is all in the kernel: its descriptor is sent over a unix socket,
 the successor reads on where this process stopped. So the client notices nothing, and no request
 meets a connection that is just being closed. A request under way ends here first; its answer says
-`Connection: close`, or the connection is idle afterwards and goes as well.
+`Connection: close`, or the connection is idle afterwards and goes as well. Under TLS it stays.
 """
 
 import array

@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
+import trustme
+
+from router.downstream import Client as Inbound
 from router.passing import Heir
-from tests.router.relay_kit import CHAT, OK, SSE, STREAM, Rig, Talk, always, serving
+from tests.router.relay_kit import CHAT, OK, SSE, STREAM, Client, Rig, Talk, always, serving
 from tests.support.until import until
 
 PATH = "/v1/chat/completions"
@@ -211,3 +215,27 @@ async def test_its_time_is_limited() -> None:
         await asyncio.wait_for(pair.task, 5)
         assert len(pair.old.relay.clients) == 1
         await client.close()
+
+
+async def test_a_connection_under_tls_stays_and_hears_of_the_close_with_its_next_answer() -> None:
+    """What its two ends have agreed on is in this process alone."""
+    authority = trustme.CA()
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(ours)
+    authority.configure_trust(theirs)
+    async with two() as pair:
+        relay = pair.old.relay
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Inbound(relay), "127.0.0.1", 0, ssl=ours)
+        port = server.sockets[0].getsockname()[1]
+        client = Client(*await asyncio.open_connection("127.0.0.1", port, ssl=theirs))
+        await until(lambda: relay.clients)
+        server.close()
+        pair.introduce()
+        pair.begin()
+        await until(lambda: relay.heir is not None and not pair.channels)
+        client.send(PATH, CHAT)
+        assert (await client.answer()).headers["connection"] == "close"
+        assert [*numbers(pair.old, pair.new)] == [1, 0]
+        await client.close()
+        await pair.done()
