@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from common import clock
 from router import events
-from router.collected import Collected, may_be_kept
 from router.downstream import Client, connection_line
 from router.events import Splitter
 from router.framing import LAST_CHUNK, Framing
@@ -21,7 +20,7 @@ from router.inbound import NEVER
 from router.outcome import Failure
 from router.resume import Resume
 from router.route import Route
-from router.seam import Attempt, End, Ticket
+from router.seam import Attempt, Collector, End, Ticket
 from router.spliced import Spliced
 from router.stream import Stream
 from router.uplink import Uplink
@@ -62,8 +61,8 @@ class Answering:
     _quiet = 0
     #: A small plain answer, for its usage. None: too long, or no JSON.
     _kept: list[bytes] | None = None
-    #: The answer as it passed, where the cache may have it.
-    _collected: Collected | None = None
+    #: Who wants the answer as well, as it passes.
+    _collector: Collector | None = None
     #: The body says `stream: true`.
     _stream = False
     #: Comments, or a second upstream, may come before its answer.
@@ -181,7 +180,7 @@ class Answering:
                     self._kept = None
                 else:
                     kept.append(data)
-            if self._collected is not None:
+            if self._collector is not None:
                 self._collect(data)
             if self._framing is CHUNKED:
                 out = b"%b%x\r\n%b\r\n" % (out, len(data), data)
@@ -200,18 +199,10 @@ class Answering:
         self._write(out)
         self._deadline(clock.monotonic() + self._chunk_s if self._stream else self._until)
 
-    def _keep(self, head: AnswerHead, bytes_max: int) -> None:
-        """The cache wants this answer back. It is told now where it cannot have it."""
-        self._collected = Collected(head.type, bytes_max) if may_be_kept(head, bytes_max) else None
-        if self._collected is None:
-            assert self._ticket is not None
-            self._ticket.unkept()
-
     def _collect(self, data: bytes) -> None:
-        assert self._collected is not None and self._ticket is not None
-        if not self._collected.add(data):
-            self._collected = None
-            self._ticket.unkept()
+        assert self._collector is not None
+        if not self._collector.add(data):
+            self._collector = None
 
     def _write(self, data: bytes) -> None:
         if data and not self._client.transport.is_closing():
@@ -257,10 +248,10 @@ class Answering:
             self._client.transport.write,
             chunked=self._framing is CHUNKED,
         )
-        if self._collected is None:
+        if self._collector is None:
             link.stream = stream
         self._write(out + stream.begin(held))
-        if self._collected is not None:
+        if self._collector is not None:
             # Every read of it comes here: the connection passes on none by itself.
             self._collect(held)
         self._relay_events(link)
@@ -287,7 +278,7 @@ class Answering:
         write, chunked = self._client.transport.write, self._framing is CHUNKED
         if said is None:
             stream = Stream(link.parts, splitter, write, chunked=chunked)
-            if self._collected is None:
+            if self._collector is None:
                 link.stream = stream
         else:
             # Every read of it comes here: the connection passes on none by itself.
@@ -296,7 +287,7 @@ class Answering:
         self._events = stream
         self._committed()
         self._write(out + stream.begin(held))
-        if self._collected is not None:
+        if self._collector is not None:
             self._collect(held)
         self._relay_events(link)
 
@@ -309,7 +300,7 @@ class Answering:
         except events.TooLongError:
             self._cut(Failure.MALFORMED)
             return
-        if self._collected is not None and out:
+        if self._collector is not None and out:
             self._collect(stream.last)
         said = self._resume
         if said is not None and (said.error or (link.complete and link.error is None)):
@@ -356,8 +347,6 @@ class Answering:
 
     def _read_usage(self, end: End) -> None:
         stream = self._events
-        if self._collected is not None:
-            end.kept = self._collected.whole(events=stream is not None)
         if stream is not None:
             stream.count()
             end.events = stream.events

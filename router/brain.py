@@ -226,7 +226,7 @@ class Brain(Picking):
             ask.path,
             ask.headers.items(),
             ask.envelope.body(),
-            served=(first.key, capability),
+            served=(first.key, first.cache_version, capability),
             needs=wanted,
             who=_owner(ask.caller),
         )

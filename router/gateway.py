@@ -328,7 +328,7 @@ class Exchange(Hedging, Replaying, Switching):
             self._open_tunnel(link, head, now)
             return
         if ticket.keeps:
-            self._keep(head, ticket.keeps)
+            self._collector = ticket.collect(head)
         events = head.event_stream and not head.encoded and status < 400
         framing = of_client(link.framing, http10=self._head.http10, events=events)
         if events and framing is not NO_BODY:

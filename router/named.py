@@ -103,6 +103,9 @@ class ModelCache(_Table, frozen=True, kw_only=True):
 
     #: An answer is given again for so long. Default: that of [cache].
     ttl_s: Positive | None = None
+    #: Any text: another one, and what was kept before is not given again. Change it where another
+    #: model answers to the same name.
+    version: str = ""
 
 
 class Cost(_Table, frozen=True, kw_only=True):

@@ -27,12 +27,13 @@ from router.needs import Needs
 from router.nodes import Node
 from router.outcome import RETRIED, Failure, Outcome, of_failure, of_status
 from router.route import Route
-from router.seam import Ask, Attempt, End, Step, Wait
+from router.seam import Ask, Attempt, Collector, End, Step, Wait
 from router.stats import ModelState
 from router.upstream import Upstream
 
 if TYPE_CHECKING:
     from router.brain import Brain
+    from router.head import AnswerHead
 
 #: A stream goes on elsewhere so often: what breaks three engines is likely the request.
 RESUMES_MAX = 2
@@ -57,9 +58,9 @@ class Plan(Hedging):
     answer_head: bytes = b""
     #: Header lines that every answer to it carries.
     lines: bytes = b""
-    #: Bytes of an answer that the cache may keep, and whether it came from there: hit or miss.
-    #: None: it may neither come from there nor go there.
-    keeps = 0
+    #: The cache may want its answer; and whether it came from there: hit or miss. None: it may
+    #: neither come from there nor go there.
+    keeps = False
     cache: str | None = None
     #: Each attempt is made for it alone, since its answer says more than others'.
     special = False
@@ -242,8 +243,9 @@ class Plan(Hedging):
             self._brain.fitness.succeeded(node, self.permit)
         self._offer(now)
 
-    def unkept(self) -> None:
-        """Whose answer is not to be kept need not be told."""
+    def collect(self, head: "AnswerHead") -> Collector | None:
+        """Nobody wants its answer but its client."""
+        return None
 
     def ended(self, end: End) -> None:
         """Once per request; a second call changes nothing."""

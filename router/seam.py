@@ -17,7 +17,7 @@ raises but as said.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ssl import SSLContext
-from typing import Protocol, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from router.caller import ANYBODY, Caller
 from router.edit import Edit
@@ -27,6 +27,9 @@ from router.errors import Problem
 from router.named import Resume
 from router.outcome import Failure, Outcome
 from router.route import Route
+
+if TYPE_CHECKING:
+    from router.head import AnswerHead
 
 
 class Upstream(Protocol):
@@ -165,15 +168,12 @@ class Replay:
 Step = Attempt | Wait | Beside | Problem | Replay
 
 
-class Kept:
-    """A whole answer of status 200 as it was passed on, without framing."""
+class Collector(Protocol):
+    """Takes an answer as it passes on."""
 
-    __slots__ = ("body", "events", "type")
-
-    def __init__(self, type: bytes, body: bytes, *, events: bool) -> None:
-        self.type = type
-        self.body = body
-        self.events = events
+    def add(self, data: bytes) -> bool:
+        """The next piece, without framing. False: nothing more is wanted."""
+        ...
 
 
 class End:
@@ -200,8 +200,6 @@ class End:
     unresumable: bool = False
     #: False: the router answered for itself.
     upstream_spoke: bool = False
-    #: The answer itself, where the ticket `keeps` it and it was neither too long nor cut.
-    kept: Kept | None = None
 
     def __init__(self, outcome: Outcome, status: int, ended: float) -> None:
         self.outcome = outcome
@@ -217,8 +215,8 @@ class Ticket(Protocol):
     answer_model: str | None
     #: Extra whole header lines of the answer (`x-creche-fallback: 1`), usually empty.
     answer_head: bytes
-    #: An answer up to so many bytes is wanted back, in `End.kept`. 0: none.
-    keeps: int
+    #: Its answer may be wanted: `collect` says whether.
+    keeps: bool
 
     @property
     def comment_every_s(self) -> float:
@@ -273,8 +271,8 @@ class Ticket(Protocol):
         """Asked for the rest, an upstream answered this, and no stream."""
         ...
 
-    def unkept(self) -> None:
-        """The answer that has begun will not be in `End.kept`, for what it is or how long."""
+    def collect(self, head: "AnswerHead") -> Collector | None:
+        """An answer begins that is passed on. Who wants it as well; None: nobody."""
         ...
 
     def ended(self, end: End) -> None: ...

@@ -12,6 +12,7 @@ is told to the loop by `soon`, so that a long row of them is no deep stack.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from router.cache.collected import Room
 from router.cache.entry import Entry
 from router.cache.flights import Flights
 from router.cache.memory import Memory
@@ -45,6 +46,7 @@ class Cache:
     def __init__(self, config: "Config") -> None:
         self.memory = Memory(config.bytes_max)
         self.flights: Flights[Cached] = Flights(config.waiting_max)
+        self.room = Room(config.bytes_max)
         self.entry_bytes_max = config.entry_bytes_max
         self.wait_s = config.wait_s
         self.shared: Shared | None = None
@@ -56,6 +58,7 @@ class Cache:
 
     def reconfigure(self, config: "Config", now: float) -> None:
         self.memory.allow(config.bytes_max, now)
+        self.room.bytes_max = config.bytes_max
         self.flights.waiting_max = config.waiting_max
         self.entry_bytes_max = config.entry_bytes_max
         self.wait_s = config.wait_s

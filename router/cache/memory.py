@@ -44,13 +44,6 @@ class Memory:
         self._bytes_max = bytes_max
         self._fit(now)
 
-    def clear(self) -> int:
-        """Forget them all; how many there were."""
-        count = len(self._entries)
-        self._entries.clear()
-        self.bytes = 0
-        return count
-
     def _fit(self, now: float) -> None:
         while self.bytes > self._bytes_max:
             key = next(iter(self._entries))

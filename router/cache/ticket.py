@@ -14,17 +14,21 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from router.cache import answer
+from router.cache.collected import Collected, may_be_kept
 from router.cache.entry import Entry
 from router.cache.flights import Role
 from router.outcome import Outcome
 from router.plan import Plan
-from router.seam import Attempt, End, Kept, Replay, Step, Wait
+from router.seam import Attempt, Collector, End, Replay, Step, Wait
 
 if TYPE_CHECKING:
     from router.cache.keeper import Cache
     from router.cache.question import Question
+    from router.head import AnswerHead
     from router.upstream import Upstream
 
+#: Of those that are passed on: overload, and what broke.
+_MAYBE_NEXT = frozenset({408, 429, *range(500, 600)}) - {501}
 _MISS_LINE = b"x-creche-cache: miss\r\n"
 
 
@@ -41,6 +45,8 @@ class Cached(Plan):
     _phase = _Phase.NEW
     #: What it is answered with.
     _entry: Entry | None = None
+    #: Its answer, once it has begun and may be kept.
+    _collected: Collected | None = None
     #: It was told what became of the request that it waits for.
     _told = False
     _since = 0.0
@@ -49,7 +55,7 @@ class Cached(Plan):
         self._cache = cache
         self._key = question.key
         self._anew = question.anew
-        self.keeps = cache.entry_bytes_max
+        self.keeps = True
         self.special = True
 
     # --- what the relay calls ---------------------------------------------------------------------
@@ -76,15 +82,18 @@ class Cached(Plan):
         self.state.cache_misses += 1
         return super().next(now)
 
-    def answered(self, status: int, retry_after_s: float | None, now: float) -> Step | None:
-        step = super().answered(status, retry_after_s, now)
-        if step is None and status != 200 and (status < 429 or status == 501):
-            self.unkept()
-        return step
-
-    def unkept(self) -> None:
-        """The answer that has begun will not be kept: nobody need wait for its end."""
-        self._cache.unkept(self._key, self)
+    def collect(self, head: "AnswerHead") -> Collector | None:
+        """Where an answer begins that will not be kept nobody need wait for its end; but for one
+        that may be due to whoever gave it, which the next may have otherwise."""
+        self._uncollect()
+        bytes_max = self._cache.entry_bytes_max
+        if head.event_stream is self.envelope.stream and may_be_kept(head, bytes_max):
+            self._collected = Collected(
+                head.type, self._cache.room, bytes_max, self._unkept, events=head.event_stream
+            )
+        elif head.status not in _MAYBE_NEXT:
+            self._unkept()
+        return self._collected
 
     def ended(self, end: End) -> None:
         if not self._ended:
@@ -116,11 +125,12 @@ class Cached(Plan):
         self._entry = cache.memory.get(key, now)
         if self._entry is not None:
             return None
-        role = cache.flights.join(key, self) if cache.wait_s else Role.ALONE
+        wait_s = min(cache.wait_s, self._patience_s(now))
+        role = cache.flights.join(key, self) if wait_s > 0 else Role.ALONE
         if role is Role.WAITS:
             self._phase = _Phase.WAITS
             cache.waits += 1
-            return Wait(cache.wait_s)
+            return Wait(wait_s)
         shared = cache.shared
         if shared is not None and shared.get(key, self._looked):
             self._phase = _Phase.LOOKS
@@ -155,31 +165,41 @@ class Cached(Plan):
 
     def _land(self, end: End) -> None:
         """Out of its flight, with what it has to give."""
-        cache, key, kept = self._cache, self._key, end.kept
+        cache, key = self._cache, self._key
         if self.cache == "hit":
             end.tokens_in = end.tokens_out = 0  # nobody worked for it
         if self.cache == "hit" or end.outcome is not Outcome.OK:
             cache.left(key, self)
-        elif kept is not None and end.status == 200 and self._is_good(kept):
-            entry = Entry(
-                kept.type,
-                kept.events,
-                kept.body,
-                self.service or "",
-                self.answer_model,
-                end.ended,
-                end.ended + self.resolution.all[0].cache_s,
-            )
+        elif (entry := self._kept(end)) is not None:
             cache.keep(key, entry, self, end.ended)
         else:
             cache.unkept(key, self)
+        self._uncollect()
 
-    def _is_good(self, kept: Kept) -> bool:
+    def _kept(self, end: End) -> Entry | None:
         """Not a chain's answer, which stands in only while it must; nor one that two engines gave,
         which neither of them would have."""
-        return (
-            self.target is self.resolution.first
-            and not self.broke_off
-            and kept.events is self.envelope.stream
-            and answer.is_good(kept, self.route.family)
+        collected, target = self._collected, self.target
+        if collected is None or target is not self.resolution.first or self.broke_off:
+            return None
+        body = collected.whole()
+        if body is None or not answer.is_good(body, self.route.family, events=collected.events):
+            return None
+        assert target is not None
+        return Entry(
+            collected.type,
+            collected.events,
+            body,
+            self.service or "",
+            self.answer_model,
+            end.ended,
+            end.ended + target.cache_s,
         )
+
+    def _unkept(self) -> None:
+        self._cache.unkept(self._key, self)
+
+    def _uncollect(self) -> None:
+        collected, self._collected = self._collected, None
+        if collected is not None:
+            collected.release()

@@ -195,6 +195,7 @@ def _pooled(targets: Sequence[Target]) -> list[Target]:
             resume=last.resume,
             hedge_after_s=last.hedge_after_s,
             cache_s=last.cache_s,
+            cache_version=last.cache_version,
             fallback=last.fallback,
         )
     return found
@@ -209,6 +210,7 @@ _ALIKE = (
     "resume",
     "hedge_after_s",
     "cache_s",
+    "cache_version",
     "fallback",
 )
 

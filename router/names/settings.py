@@ -69,6 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             resume=self.resume,
             hedge_after_s=(self.hedge_after_ms or 0) / 1000,
             cache_s=_cache_s(self.cache, cache_s),
+            cache_version=self.cache.version if isinstance(self.cache, ModelCache) else "",
             fallback=fallback,
         )
 

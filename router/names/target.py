@@ -19,6 +19,7 @@ class Target:
     __slots__ = (
         "bare",
         "cache_s",
+        "cache_version",
         "fallback",
         "hedge_after_s",
         "key",
@@ -47,6 +48,7 @@ class Target:
         resume: Resume = False,
         hedge_after_s: float = 0.0,
         cache_s: float = 0.0,
+        cache_version: str = "",
         fallback: bool = False,
     ) -> None:
         #: As upstreams know them: what is written into the body. Usually one; several for a
@@ -68,6 +70,8 @@ class Target:
         self.hedge_after_s = hedge_after_s
         #: How long answers of it are given again. 0: they are not kept.
         self.cache_s = cache_s
+        #: Answers of another version are not given.
+        self.cache_version = cache_version
         #: It stands in for what was asked: the answer says so.
         self.fallback = fallback
         self.key = (models, provider)

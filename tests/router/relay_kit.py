@@ -317,6 +317,7 @@ async def serving(
         await until(lambda: (relay.bodies.memory, relay.bodies.disk) == (0, 0), what="bodies")
         assert all(u.node.in_flight == 0 for u in brain.table.upstreams.values()), "upstreams"
         assert all(state.in_flight == 0 and state.queued == 0 for state in brain.states())
+        assert brain.cache.room.used == 0, "answers that were collected"
         assert len(brain.cache.flights) == 0, "requests that others would wait for"
         assert len(relay.pool.open) == relay.pool.kept, "connections neither used nor kept"
         assert faults == []

@@ -9,10 +9,11 @@ from router.cache.ticket import Cached
 from router.caller import ANYBODY, Caller
 from router.config import Cache, Config
 from router.envelope import read_json
+from router.head import AnswerHead
 from router.named import Model
 from router.outcome import Outcome
 from router.plan import Plan
-from router.seam import Attempt, End, Kept, Replay, Step, Wait
+from router.seam import Attempt, Collector, End, Replay, Step, Wait
 from tests.router.making import ask, brain, service
 
 CHAT = "/v1/chat/completions"
@@ -43,6 +44,16 @@ class Later:
             self.acts.pop(0)()
 
 
+def head(status: int = 200, *, events: bool = False, **more: object) -> AnswerHead:
+    """An upstream's."""
+    found = AnswerHead(status)
+    found.type = b"text/event-stream" if events else JSON
+    found.event_stream = events
+    for name, value in more.items():
+        setattr(found, name, value)
+    return found
+
+
 class Asked:
     """One request: what it was told last, and whether it was woken since."""
 
@@ -61,6 +72,7 @@ class Asked:
             headers=headers, envelope=read_json(json.dumps(body).encode()), path=CHAT, now=now
         )
         asked.caller = caller
+        self.collector: Collector | None = None
         self.plan: Plan = found.begin(asked, now)
         self.step: Step = self.plan.next(now)
         self._waits()
@@ -87,14 +99,22 @@ class Asked:
         status: int = 200,
         events: bool = False,
     ) -> None:
-        """It is answered, and ends. `body` None: one that could not be collected."""
-        assert isinstance(self.step, Attempt), self.step
-        assert self.plan.answered(status, None, now) is None
+        """It is answered, and ends. `body` None: one that is too long to be collected."""
+        self.begins(now=now, status=status, events=events)
+        self.says(b"x" * 2_000_000 if body is None else body)
         end = End(Outcome.OK if status < 400 else Outcome.CLIENT, status, now)
         end.first_byte = now
-        if body is not None:
-            end.kept = Kept(b"text/event-stream" if events else JSON, body, events=events)
         self.plan.ended(end)
+
+    def begins(self, *, now: float = 1.0, status: int = 200, events: bool = False) -> None:
+        """Its answer begins, and is passed on."""
+        assert isinstance(self.step, Attempt), self.step
+        assert self.plan.answered(status, None, now) is None
+        self.collector = self.plan.collect(head(status, events=events))
+
+    def says(self, data: bytes) -> None:
+        if self.collector is not None and not self.collector.add(data):
+            self.collector = None
 
     def ends(self, outcome: Outcome = Outcome.OK, status: int = 200, now: float = 1.0) -> None:
         self.plan.ended(End(outcome, status, now))

@@ -4,18 +4,17 @@ import pytest
 
 from router.cache.answer import is_good
 from router.route import Family
-from router.seam import Kept
 
 CHAT, RESPONSES, MESSAGES = Family.CHAT, Family.RESPONSES, Family.MESSAGES
 
 
 def plain(body: bytes, family: Family = CHAT) -> bool:
-    return is_good(Kept(b"application/json", body, events=False), family)
+    return is_good(body, family, events=False)
 
 
 def stream(*events: bytes, family: Family = CHAT) -> bool:
     body = b"".join(event + b"\n\n" for event in events)
-    return is_good(Kept(b"text/event-stream", body, events=True), family)
+    return is_good(body, family, events=True)
 
 
 @pytest.mark.parametrize(
@@ -83,4 +82,4 @@ def test_not_one_that_broke_off_or_held_an_error(events: list[bytes], family: Fa
 
 def test_not_one_whose_last_event_is_not_whole() -> None:
     body = b'data: {"choices":[]}\n\ndata: [DONE]\n'
-    assert not is_good(Kept(b"text/event-stream", body, events=True), CHAT)
+    assert not is_good(body, CHAT, events=True)

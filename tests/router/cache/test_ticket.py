@@ -13,8 +13,8 @@ from router.errors import Problem
 from router.explain import explain
 from router.named import Model, ModelCache
 from router.outcome import Failure, Outcome
-from router.seam import Attempt, End, Kept, Replay, Wait
-from tests.router.cache.requests import GOOD, JSON, Asked, Later, caching
+from router.seam import Attempt, End, Replay, Wait
+from tests.router.cache.requests import GOOD, JSON, Asked, Later, caching, head
 from tests.router.making import ask, brain, reload, service
 
 
@@ -31,6 +31,7 @@ def ended(found: Brain) -> None:
     """Nothing is in the air, and nothing that was handed out is out."""
     assert (len(found.cache.flights), found.cache.flights.waiting) == (0, 0)
     assert not later(found).acts
+    assert found.cache.room.used == 0
     assert all(one.node.in_flight == 0 for one in found.table.upstreams.values())
     assert all((state.in_flight, state.queued) == (0, 0) for state in found.states())
 
@@ -78,7 +79,7 @@ def test_requests_that_may_not_and_models_that_do_not_have_no_part_in_it() -> No
     assert not hot.may_be_kept
     assert not plain.may_be_kept
     assert b"x-creche-cache" not in heads(hot) + heads(plain)
-    assert hot.plan.keeps == 0
+    assert not hot.plan.keeps
     hot.answered()
     plain.answered()
     assert len(found.cache.memory) == 0
@@ -195,9 +196,10 @@ def test_what_a_chain_answered_in_its_place_is_not() -> None:
 def test_what_two_engines_said_is_not() -> None:
     found = caching()
     first = Asked(found, stream=True)
-    first.plan.answered(200, None, 0.1)
+    first.begins(events=True)
+    first.says(b"data: [DONE]\n\n")
     first.plan.broke_off = True
-    first.answered(b"data: [DONE]\n\n", events=True)
+    first.ends()
     assert len(found.cache.memory) == 0
 
 
@@ -214,6 +216,16 @@ def test_a_hit_needs_no_upstream() -> None:
     found = caching()
     Asked(found).answered()
     found.apply({"a@h": service("a@h", "m", health_status="unhealthy", is_healthy=False)})
+    assert Asked(found).hit == GOOD
+
+
+def test_another_version_in_the_file_and_nothing_of_before_is_given() -> None:
+    found = caching(named={"m": Model(cache=ModelCache(version="1"))})
+    Asked(found).answered()
+    reload(found, Config(models={"m": Model(cache=ModelCache(version="2"))}))
+    found.apply({"a@h": service("a@h", "m")})
+    assert Asked(found).asks
+    reload(found, Config(models={"m": Model(cache=ModelCache(version="1"))}))
     assert Asked(found).hit == GOOD
 
 
@@ -247,7 +259,7 @@ def test_identical_ones_wait_for_the_first_and_have_its_answer() -> None:
 
 
 def test_they_have_it_though_there_is_no_room_for_it() -> None:
-    found = caching(Cache(bytes_max=1))
+    found = caching(Cache(bytes_max=200))
     first, second = Asked(found), Asked(found)
     first.answered()
     assert second.goes_on() is not None
@@ -281,7 +293,7 @@ def test_the_next_asks_where_the_first_left_or_failed(fails: Callable[[Asked], N
 def test_all_ask_for_themselves_once_an_answer_begins_that_will_not_be_kept() -> None:
     found = caching()
     first, second, third = Asked(found), Asked(found), Asked(found)
-    assert first.plan.answered(400, None, 0.5) is None
+    first.begins(status=400)
     later(found).run()
     assert (second.woken, third.woken) == (True, True)
     assert isinstance(second.goes_on(), Attempt)
@@ -294,12 +306,54 @@ def test_all_ask_for_themselves_once_an_answer_begins_that_will_not_be_kept() ->
 def test_so_they_do_where_the_answer_is_too_long() -> None:
     found = caching()
     first, second = Asked(found), Asked(found)
-    first.plan.unkept()
+    first.begins()
+    first.says(b"x" * 2_000_000)
     later(found).run()
     assert second.woken
     assert isinstance(second.goes_on(), Attempt)
-    first.answered(None)
+    first.ends()
     second.answered()
+    ended(found)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_they_wait_on_where_the_next_may_have_a_better_answer(status: int) -> None:
+    found = caching()
+    first, second = Asked(found), Asked(found)
+    assert first.plan.collect(head(status)) is None
+    assert not later(found).acts
+    first.ends(Outcome.BROKEN, status)
+    later(found).run()
+    assert second.woken
+    second.goes_on()
+    second.answered()
+    ended(found)
+
+
+def test_answers_are_collected_while_there_is_room_for_all_of_them() -> None:
+    found = caching(Cache(bytes_max=1_000))
+    first, second = Asked(found), Asked(found, "ho")
+    for one in (first, second):
+        one.begins()
+    first.says(b"x" * 600)
+    second.says(b"x" * 600)
+    assert first.collector is not None
+    assert second.collector is None
+    assert found.cache.room.used == 600
+    first.ends(Outcome.CANCELLED, 499)
+    second.ends()
+    ended(found)
+
+
+def test_one_that_is_tried_again_is_collected_anew() -> None:
+    found = caching()
+    first = Asked(found, stream=True)
+    first.begins(events=True)
+    first.says(b"data: half\n\n")
+    first.answered(b"data: [DONE]\n\n", events=True)
+    hit = Asked(found, stream=True)
+    assert hit.hit == b"data: [DONE]\n\n"
+    hit.ends()
     ended(found)
 
 
@@ -337,6 +391,14 @@ def test_too_many_do_not_wait() -> None:
     found = caching(Cache(waiting_max=1))
     steps = [Asked(found).waits for _ in range(3)]
     assert steps == [False, True, False]
+
+
+def test_nobody_waits_for_longer_than_it_says_it_can() -> None:
+    found = caching()
+    Asked(found)
+    second = Asked(found, headers={"x-request-timeout": "2"})
+    assert isinstance(second.step, Wait)
+    assert second.step.seconds == 2
 
 
 def test_a_wait_of_zero_seconds_is_none() -> None:
@@ -460,9 +522,10 @@ def test_explain_says_what_the_cache_would() -> None:
     )
     plan = found.begin(ask(envelope=read_json(cold)), 0.0)
     plan.next(0.0)
-    end = End(Outcome.OK, 200, 1.0)
-    end.kept = Kept(JSON, GOOD, events=False)
-    plan.ended(end)
+    collector = plan.collect(head())
+    assert collector is not None
+    collector.add(GOOD)
+    plan.ended(End(Outcome.OK, 200, 1.0))
     said = explain(found, ask(envelope=read_json(cold)), 31.0).cache
     assert said == "hit: a@h answered it 30 s ago"
     assert found.cache.waits == 0
