@@ -75,7 +75,10 @@ async def read_body(
     body_bytes_max: int = BODY_BYTES_MAX,
     timeout_s: float = BODY_TIMEOUT_S,
 ) -> bytes:
-    """The whole body. Raises HttpError 413 above the limit, 408 when it takes too long."""
+    """The whole body. Raises HttpError 413 above the limit, 408 when it takes too long, 415 where
+    it is compressed: nothing is decompressed for anyone."""
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise HttpError(415, "a compressed body is not read here", "unsupported_encoding")
     too_large = HttpError(413, f"a body may have {body_bytes_max} bytes", "too_large")
     if (request.content_length or 0) > body_bytes_max:
         raise too_large
@@ -150,6 +153,20 @@ def errors(shape: ErrorShape = plain_error) -> Middleware:
     return answer
 
 
+@web.middleware
+async def own_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses what a web page of another origin would have done: a browser asks nobody before it
+    sends a simple POST, and on loopback there is no token that it lacks."""
+    origin = request.headers.get("Origin")
+    if (
+        origin is not None
+        and request.method not in ("GET", "HEAD")
+        and origin.lower().partition("://")[2] != request.host.lower()
+    ):
+        raise HttpError(403, f"{origin[:100]} is another origin", "cross_origin")
+    return await handler(request)
+
+
 def _of_aiohttp(error: web.HTTPException, request: web.Request, shape: ErrorShape) -> web.Response:
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     if error.status == 404:
@@ -169,7 +186,12 @@ def application(
 ) -> web.Application:
     """An application whose errors are JSON and whose paths, but `open_paths`, want `token`."""
     return web.Application(
-        middlewares=[errors(shape), auth.middleware(token, frozenset(open_paths)), *middlewares],
+        middlewares=[
+            errors(shape),
+            own_pages,
+            auth.middleware(token, frozenset(open_paths)),
+            *middlewares,
+        ],
         client_max_size=BODY_BYTES_MAX,
     )
 

@@ -91,7 +91,7 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S)
         try:
             async with self._session.request(
-                method, url, headers=headers, timeout=timeout, **sent
+                method, url, headers=headers, timeout=timeout, allow_redirects=False, **sent
             ) as answer:
                 body = await answer.content.read(ANSWER_BYTES_MAX)
                 while not answer.content.at_eof() and len(body) < ANSWER_BYTES_MAX:
@@ -120,7 +120,7 @@ class Client:
         headers = self._bearer() if control else {}
         try:
             answer = await self._session.request(
-                method, url, json=body, headers=headers, timeout=timeout
+                method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise UnreachableError(origin(url), why_failed(error)) from error

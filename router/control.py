@@ -161,7 +161,12 @@ def _changed(found: Struct | Refused) -> web.Response:
 def application(control: Control, door: Door, *, operator: bool) -> web.Application:
     """`operator`: with /metrics and /admin/; without, they are 404 here."""
     app = web.Application(
-        middlewares=[_guard(door), _noted(control.audit), http.errors(_shape(door))]
+        middlewares=[
+            _guard(door),
+            _noted(control.audit),
+            http.errors(_shape(door)),
+            http.own_pages,
+        ]
     )
     paths: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
         "/health": control.health,

@@ -24,7 +24,7 @@ Learnt = TypeVar("Learnt", int, str)
 
 # What becomes of a header, by its name.
 _PASS, _DROP, _CONNECTION, _HOST, _LENGTH, _CODING, _TYPE, _EXPECT = range(8)
-_UPGRADE, _ID, _ENCODING, _FORWARDED, _REFUSE, _RETRY_AFTER, _SSE_OWN, _PROXY = range(8, 16)
+_UPGRADE, _ID, _ENCODING, _FORWARDED, _REFUSE, _RETRY_AFTER, _SSE_OWN, _PROXY, _CORS = range(8, 17)
 
 _HOP_BY_HOP = (
     b"keep-alive",
@@ -97,6 +97,8 @@ def _learn_request(name: bytes) -> int:
 def _learn_answer(name: bytes) -> int:
     lower = name.lower()
     code = _DROP if lower.startswith(b"x-creche-") else _OF_ANSWER.get(lower, _PASS)
+    if lower.startswith(b"access-control-"):
+        code = _CORS
     if b"_" in lower and _OF_ANSWER.get(lower.replace(b"_", b"-")) in (_LENGTH, _CODING):
         code = _DROP
     return _keep(_answer_codes, name, code)
@@ -352,6 +354,8 @@ def _read_target(head: Head, target: bytes) -> None:
         target = _origin_form(target, head.host)
     if b"#" in target:
         raise _bad("the target has a fragment")
+    if target[:2] == b"//":
+        raise _bad("the target begins with //, which names a host to some")
     head.target = target
     head.target_text = text = target.decode("latin-1")
     path, _, head.query = text.partition("?")
@@ -450,8 +454,8 @@ class MalformedError(Exception):
     """An answer that nobody may send."""
 
 
-def read_answer(status: int, version: str, headers: Headers) -> AnswerHead:
-    """Raises MalformedError."""
+def read_answer(status: int, version: str, headers: Headers, *, cors: bool = False) -> AnswerHead:
+    """Raises MalformedError. `cors`: what an engine lets foreign web pages do is let."""
     if version != "1.1" and version != "1.0":
         raise MalformedError(f"HTTP version {version}")
     if status < 100 or status > 599:
@@ -496,6 +500,9 @@ def read_answer(status: int, version: str, headers: Headers) -> AnswerHead:
         elif code == _RETRY_AFTER:
             head.retry_after = value.strip()
             lines.append(name + b": " + value)
+        elif code == _CORS:
+            if cors:
+                lines.append(name + b": " + value)
         elif code == _SSE_OWN:
             head.cache_lines += name + b": " + value + b"\r\n"
         else:

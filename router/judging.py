@@ -107,7 +107,9 @@ async def _asked(old: Loaded) -> Mapping[str, Service] | None:
     ) as session:
         for url in old.config.registries:
             try:
-                async with session.get(f"{url.rstrip('/')}/services") as answer:
+                async with session.get(
+                    f"{url.rstrip('/')}/services", allow_redirects=False
+                ) as answer:
                     found = _services(await _body(answer))
             except (ClientError, OSError, DecodeError):
                 continue

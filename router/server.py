@@ -89,6 +89,7 @@ class Relay:
             kept_max=limits.upstream_connections_kept,
             head_bytes_max=limits.head_bytes_max,
         )
+        self.pool.let_cors(config.cors == "upstream")
         self._ids = RequestIds(chance)
         self.gateway = Gateway(
             loop,
@@ -123,6 +124,7 @@ class Relay:
         memory_bytes = self.bodies.body_memory_bytes
         self.gateway.inline_bytes = min(INLINE_BYTES_MAX, memory_bytes, limits.json_bytes_max)
         self.pool.head_bytes_max = limits.head_bytes_max
+        self.pool.let_cors(config.cors == "upstream")
         self.bodies.body_bytes_max = limits.body_bytes_max
         self.bodies.memory_bytes_max = limits.bodies_memory_bytes_max
         self.bodies.disk_bytes_max = limits.bodies_disk_bytes_max

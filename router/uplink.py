@@ -350,7 +350,9 @@ class Uplink(asyncio.Protocol):
                 self.error = "too many interim answers"
             return
         try:
-            head = read_answer(status, parser.get_http_version(), headers)
+            head = read_answer(
+                status, parser.get_http_version(), headers, cors=self._pool.cors
+            )
         except MalformedError as error:
             self.error = f"malformed head: {error}"
             return
@@ -397,6 +399,10 @@ class Uplink(asyncio.Protocol):
         else:
             self.drop()
 
+    def forget_head(self) -> None:
+        """The next head is read by the parser, whether or not it is known."""
+        self._known = None
+
     def drop(self) -> None:
         """Close at once; nothing more is heard of it."""
         self.owner = self.tunnel = self.stream = self._even = None
@@ -420,6 +426,8 @@ class Pool:
         self._idle_s = idle_s
         self._kept_max = kept_max
         self.head_bytes_max = head_bytes_max
+        #: Engines' Access-Control-… headers pass.
+        self.cors = False
         self._kept: dict[Upstream, list[Uplink]] = {}
         self.open: set[Uplink] = set()
 
@@ -449,6 +457,13 @@ class Pool:
             return
         link.idle_until = now + self._idle_s
         kept.append(link)
+
+    def let_cors(self, cors: bool) -> None:
+        """From the next answer on: heads that are known were read under the old word."""
+        if cors is not self.cors:
+            self.cors = cors
+            for link in self.open:
+                link.forget_head()
 
     def forget(self, link: Uplink) -> None:
         """It closed, or is to be: never hand it out again."""

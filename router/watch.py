@@ -269,7 +269,9 @@ class Watch:
     async def _ask_epoch(self, url: str) -> None:
         try:
             timeout = ClientTimeout(total=CONNECT_S)
-            async with self._session.get(f"{url}/health", timeout=timeout) as answer:
+            async with self._session.get(
+                f"{url}/health", timeout=timeout, allow_redirects=False
+            ) as answer:
                 health = json.decode(await answer.content.read(1 << 20), type=RegistryHealth)
         except (ClientError, OSError, TimeoutError, DecodeError, ValidationError):
             self._epochs.pop(url, None)

@@ -1,6 +1,7 @@
 """The control port: limits, errors, tokens; seen through a real server and raw sockets."""
 
 import asyncio
+import gzip
 import io
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -492,3 +493,47 @@ async def test_a_call_that_failed_is_told_without_inner_detail() -> None:
     both = OSError("Multiple exceptions: [Errno 111] ('::1', 1), [Errno 111] ('127.0.0.1', 1)")
     assert http.why_failed(aiohttp.ClientConnectorError(None, both)) == "connection refused"  # type: ignore[arg-type]
     assert http.why_failed(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("method", "origin", "status"),
+    [
+        ("POST", "http://evil.test", 403),
+        ("POST", "null", 403),
+        ("POST", None, 200),
+        ("POST", "http://{own}", 200),
+        ("GET", "http://evil.test", 200),
+    ],
+)
+async def test_a_web_page_of_another_origin_changes_nothing(
+    start: Serve, method: str, origin: str | None, status: int
+) -> None:
+    async def done(_: web.Request) -> web.Response:
+        return http.json_response({})
+
+    app = http.application()
+    app.router.add_route("*", "/x", done)
+    server = await start(app)
+    own = server.url.removeprefix("http://")
+    headers = {} if origin is None else {"Origin": origin.format(own=own)}
+    async with (
+        http.client() as client,
+        client.request(method, f"{server.url}/x", headers=headers) as answer,
+    ):
+        assert answer.status == status
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+async def test_a_compressed_body_is_refused_unread(start: Serve) -> None:
+    async def read(request: web.Request) -> web.Response:
+        return web.Response(body=await http.read_body(request))
+
+    app = http.application()
+    app.router.add_post("/x", read)
+    server = await start(app)
+    sent = gzip.compress(b"{}" * 1000)
+    async with (
+        http.client() as client,
+        client.post(f"{server.url}/x", data=sent, headers={"Content-Encoding": "gzip"}) as answer,
+    ):
+        assert answer.status == 415

@@ -263,7 +263,9 @@ def bad_path(name: str, path: bytes) -> Row:
 TARGETS = (
     of_path("a path that is coded stays so", b"/a%2Fb%20c?d=%2e%2e/../e"),
     of_path("dots inside a name", b"/a..b/.c/d./...?../"),
-    of_path("two slashes", b"//a//b"),
+    of_path("two slashes later", b"/a//b"),
+    bad_path("two slashes first: a host, to some", b"//a/b"),
+    bad_path("those in an absolute target", b"http://a//b"),
     of_path("coded line ends", b"/a%0d%0aX:%20y"),
     of_path("control paths match as written alone", b"/%68ealth"),
     of_path("nor with a slash", b"/metrics/"),

@@ -1,6 +1,13 @@
+from posixpath import normpath
+from urllib.parse import unquote
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.endpoint import Key, endpoint, key, metadata
+from router.errors import RequestError
+from router.head import read_request
 from router.named import Cost, Limits, Provider
 
 
@@ -131,3 +138,29 @@ def test_a_provider_declares_itself_as_a_service_would() -> None:
         "priority": 2,
         "max_concurrency": 4,
     }
+
+
+_PARTS = st.sampled_from(
+    ["..", ".", "%2e", "%2E%2e", "/", "//", "%2f", "%5c", "\\", ";a", "%3b", "a", "v1", "models",
+     "chat", "?", "%252e", "%00", "api", "..."]
+)  # fmt: skip
+
+
+@given(
+    st.lists(_PARTS, max_size=9).map(lambda parts: "/" + "".join(parts)),
+    st.sampled_from(["https://x/base/v1", "https://x/base", "https://x/base/v1/"]),
+    st.sampled_from(["openai_compatible", "openai", "ollama", "vllm", "anthropic"]),
+)
+def test_no_path_that_the_door_lets_in_leads_out_of_a_base_path(
+    target: str, base_url: str, type: str
+) -> None:
+    """However an upstream reads it: decoded or not, backslashes as slashes, parameters dropped."""
+    try:
+        head = read_request(b"GET", target.encode(), "1.1", [(b"Host", b"a")])
+    except RequestError:
+        return
+    path = under(base_url, head.target_text, type).partition("?")[0]
+    for decoded in (path, unquote(path)):
+        for slashed in (decoded, decoded.replace("\\", "/")):
+            bare = "/".join(part.partition(";")[0] for part in slashed.split("/"))
+            assert (normpath(bare) + "/").startswith("/base/"), (path, bare)

@@ -200,6 +200,12 @@ def test_an_answers_hop_headers_and_our_own_are_dropped() -> None:
     assert read_answer(200, "1.1", headers).lines == b"Set-Cookie: a\r\nSet-Cookie: b\r\n"
 
 
+def test_what_an_engine_lets_web_pages_read_passes_only_where_that_is_wanted() -> None:
+    headers: Headers = [(b"Access-Control-Allow-Origin", b"*"), (b"X", b"y")]
+    assert read_answer(200, "1.1", headers).lines == b"X: y\r\n"
+    assert b"Access-Control" in read_answer(200, "1.1", headers, cors=True).lines
+
+
 @pytest.mark.parametrize(
     "headers",
     [

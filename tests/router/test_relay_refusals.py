@@ -288,3 +288,16 @@ async def test_two_content_types_that_differ_are_refused() -> None:
         )
         assert said.startswith(b"HTTP/1.1 400 ")
         assert not rig.upstreams[0].requests
+
+
+async def test_web_pages_of_other_origins_read_nothing_unless_engines_may_let_them() -> None:
+    said = b"HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\ncontent-length: 2\r\n\r\n{}"
+    async with serving(always(said)) as rig:
+        client = await rig.client()
+        for cors in ("closed", "upstream", "closed"):
+            rig.relay.reconfigure(config(cors=cors))
+            for _ in range(2):
+                client.send("/v1/chat/completions", CHAT)
+                answer = await client.answer()
+                assert ("access-control-allow-origin" in answer.headers) is (cors == "upstream")
+        await client.close()
