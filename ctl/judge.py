@@ -426,6 +426,8 @@ def _ending(one: EngineView) -> str:
 def _notes(fleet: Fleet, views: list[EngineView], now: float) -> Iterable[str]:
     if fleet.config and fleet.config.file_differs and not fleet.config.file_problem:
         yield f"{fleet.config.file} says something else by now   (creche config reload)"
+    if fleet.health.usage_message:
+        yield fleet.health.usage_message
     for one in views:
         if one.state == EngineState.STARTING and not _out(one, now):
             progress = f"   {one.progress}" if one.progress else ""

@@ -85,6 +85,8 @@ class Ledger:
         counts.tokens_in += fresh + cached
         counts.tokens_cached += cached
         counts.tokens_out += tokens_out
+        if not (fresh or cached or tokens_out):
+            return  # an answer of the cache, for one: nobody worked for it
         prices = None if upstream is None else upstream.prices
         cost = None if prices is None else nanos(prices, fresh, cached, tokens_out)
         if cost is None:

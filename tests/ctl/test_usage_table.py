@@ -1,13 +1,17 @@
 """`creche usage`: the table, its notes and its CSV, from fixed answers."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from common.wire.usage import Usage, UsageCounts, UsageRow
 from ctl import usage
+from ctl.judge import judge
+from tests.ctl.fleets import NOW, all_well
 
 
 def answer(*rows: UsageRow, by: str = "key,key_id,model", **total: object) -> Usage:
@@ -118,3 +122,9 @@ def test_times_are_ago_or_dates() -> None:
 def test_what_it_cannot_be_divided_by_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError):
         usage.division(wrong)
+
+
+def test_status_notes_what_keeps_it_from_being_written() -> None:
+    well = all_well()
+    full = replace(well, health=structs.replace(well.health, usage_message="the disk is full"))
+    assert judge(full, NOW).notes == (*judge(well, NOW).notes, "the disk is full")

@@ -1,6 +1,7 @@
 """Usage on real processes: who asked for what, what it cost, and that it is still known later."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,18 @@ def test_routers_that_share_a_redis_have_one_account(tmp_path: Path) -> None:
         until_sync(lambda: total(one)["requests"] == 4)
         assert one.get("/health")["usage_message"] == ""
         assert creche(fleet, "usage").out.endswith(": all routers together\n")
+
+
+def test_what_a_router_and_its_successor_answer_is_one_account(tmp_path: Path) -> None:
+    with fake_provider() as cloud, Fleet(tmp_path) as fleet:
+        router = fleet.router(
+            replaceable=True, registries=[], providers={"cloud": cloud.table(cost=PRICES)}
+        )
+        for replaced in range(3):
+            if replaced:
+                router.process.signal(signal.SIGUSR2)
+                until_sync(lambda n=replaced: router.process.log.count('"replaced: ') == n, 30)
+            for _ in range(4):
+                assert ask(fleet.url + CHAT, chat("gpt-a"))[0] == 200
+        # What the ones before counted last they write when they end.
+        until_sync(lambda: total(router)["requests"] == 12)

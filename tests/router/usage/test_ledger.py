@@ -109,6 +109,11 @@ def test_a_price_that_is_no_number_is_none() -> None:
     assert counts["unpriced"] == 1
 
 
+def test_what_took_no_token_has_no_price_to_lack() -> None:
+    _, counts = only(folded(ended(ENGINE, tokens_in=0, tokens_out=0)))
+    assert counts == {"requests": 1, "ok": 1}
+
+
 def test_anthropic_tells_cached_tokens_beside_the_others() -> None:
     request = ended(PRICED, path="/v1/messages", tokens_in=10, tokens_cached=400, tokens_out=1)
     _, counts = only(folded(request))
