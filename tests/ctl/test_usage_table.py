@@ -1,12 +1,11 @@
 """`creche usage`: the table, its notes and its CSV, from fixed answers."""
 
 import csv
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec.structs import replace
 
 from common.wire.usage import Usage, UsageCounts, UsageRow
 from ctl import usage
@@ -126,5 +125,5 @@ def test_what_it_cannot_be_divided_by_is_refused(wrong: str) -> None:
 
 def test_status_notes_what_keeps_it_from_being_written() -> None:
     well = all_well()
-    full = replace(well, health=structs.replace(well.health, usage_message="the disk is full"))
+    full = replace(well, health=replace(well.health, usage_message="the disk is full"))
     assert judge(full, NOW).notes == (*judge(well, NOW).notes, "the disk is full")
