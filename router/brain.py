@@ -172,15 +172,8 @@ class Brain(Picking):
         state = self.models.get(model)  # type: ignore[arg-type]
         if state is None or not resolution.targets:
             state = self._state(model, resolution, imagined)
-        question = None
         if self._caches and not imagined:
-            question = self.question(ask, capability, resolution, wanted)
-        if isinstance(question, Question):
-            cached = self._make_cached(
-                self, ask, envelope, capability, key, state, resolution, wanted
-            )
-            cached.asks(question, self.cache)
-            plan: Plan = cached
+            plan = self._perhaps_cached(ask, capability, key, state, resolution, wanted)
         else:
             plan = self._make(self, ask, envelope, capability, key, state, resolution, wanted)
         if caller is not ANYBODY:
@@ -211,6 +204,24 @@ class Brain(Picking):
                 plan.problem = toomany.problem(limiter.decide(tokens, now), who)
                 return
         plan.hold_caller([g for _, one in limiters if (g := one.take(tokens, now)) is not None])
+
+    def _perhaps_cached(
+        self,
+        ask: Ask,
+        capability: str | None,
+        key: str | None,
+        state: ModelState,
+        resolution: Resolution,
+        wanted: Needs,
+    ) -> Plan:
+        """Its plan, where some models' answers are kept."""
+        question = self.question(ask, capability, resolution, wanted)
+        parts = self, ask, ask.envelope, capability, key, state, resolution, wanted
+        if not isinstance(question, Question):
+            return self._make(*parts)
+        plan = self._make_cached(*parts)
+        plan.asks(question, self.cache)
+        return plan
 
     def question(
         self, ask: Ask, capability: str | None, resolution: Resolution, wanted: Needs
