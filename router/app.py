@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import signal
 import socket
 import sys
 from collections.abc import Coroutine, Mapping
@@ -74,6 +75,8 @@ async def main(daemon: Daemon, _: Config, path: Path | None) -> None:
         opened = _open(config, stack, held)
         router = Router(start, file, held)
         daemon.on_reload(router.reloader.ask)
+        if held is None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _not_replaceable)
         stack.push_async_callback(router.close)
         await router.start(daemon)
         if held is not None and held.is_heir and config.registries:
@@ -88,6 +91,11 @@ async def main(daemon: Daemon, _: Config, path: Path | None) -> None:
             await router.hand_on(held, daemon.hurry)
         others_hold = "listen" in opened.given and (held is None or held.kept)
         await router.drain(daemon.hurry, accepting=not others_hold)
+
+
+def _not_replaceable() -> None:
+    """Without a handler the signal would end it at once, streams and all."""
+    _log.error("not replaced: it was started without --replaceable")
 
 
 def _settle_memory() -> None:

@@ -317,6 +317,18 @@ async def test_where_systemd_holds_the_port_who_comes_during_a_restart_waits(
         assert await second.ended() == 0
 
 
+async def test_one_without_a_holder_says_that_it_cannot_be_replaced_and_serves_on(
+    fleet: Fleet,
+) -> None:
+    services = [static("one", 9, "m")]
+    alone = await asyncio.to_thread(
+        lambda: fleet.router(name="alone", registries=[], static_services=services)
+    )
+    alone.process.signal(signal.SIGUSR2)
+    await alone.process.said("not replaced: it was started without --replaceable")
+    assert (await asyncio.to_thread(ask, f"{alone.url}/health"))[0] == 200
+
+
 async def test_a_taken_port_is_fatal_as_ever(fleet: Fleet) -> None:
     second = fleet.router(
         name="second",
