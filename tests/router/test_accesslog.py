@@ -8,10 +8,12 @@ import pytest
 
 from router import accesslog
 from router.accesslog import AccessLog, Pipe, console, line
+from router.config import Config
 from router.errors import invalid
+from router.named import Model
 from router.outcome import Failure, Outcome
 from router.plan import Plan
-from router.seam import End
+from router.seam import Attempt, End
 from tests.router.making import begin, brain, end, service
 from tests.support.until import until
 
@@ -44,6 +46,21 @@ def test_a_line_is_flat_in_stable_order_with_units_last_and_without_nulls() -> N
     assert found["total_ms"] == 3420
     assert (found["queue_ms"], found["event"], found["outcome"]) == (0, "request", "ok")
     assert len(found["ts"]) == 24 and found["ts"].endswith("Z")
+
+
+def test_a_second_upstream_is_told_with_what_became_of_it() -> None:
+    two = brain(
+        service("a@h", "m"),
+        service("b@h", "m"),
+        config=Config(models={"m": Model(hedge_after_ms=100)}),
+    )
+    found = begin(two, "m", now=1.0, stream=True)
+    found.next(1.0)
+    assert isinstance(found.hedge(2.0), Attempt)
+    found.hedge_won(2.1)
+    told = line(found, ended(), "now")
+    assert (told.attempts, told.hedged) == (2, "won")
+    assert "2 attempts  hedge won  id" in console(found, ended(), "09:14:03")
 
 
 def test_lines_wait_and_leave_together() -> None:
