@@ -16,7 +16,7 @@ import pytest
 from tests.support.fleet import Fleet, Part, mock
 from tests.support.load import many, statuses
 from tests.support.until import until
-from tests.support.wall_clock import WallClock
+from tests.support.wall_clock import WallClock, swept
 
 pytestmark = pytest.mark.real
 
@@ -38,9 +38,11 @@ class House(Fleet):
         with self.clocks["registry"].rules(self.processes):
             self.registry(lease=LEASE)
         with self.clocks["sitter"].rules(self.processes):
-            self.babysitter("sitter", [mock("one", "m"), mock("two", "m")])
+            engines = [mock("one", "m"), mock("two", "m")]
+            sitter = self.babysitter("sitter", engines, start=False).start(ready=None)
         with self.clocks["router"].rules(self.processes):
             self.router()
+        sitter.process.ready_sync(sitter.url + "/health", 60)
         for name in ("one@test", "two@test"):
             self.wait_service(name, healthy=True)
         return self
@@ -78,6 +80,23 @@ def ahead_s(part: Part) -> float:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("clocks")) as house:
         yield house.begin()
+    swept(house.processes)
+
+
+async def settled(house: House) -> dict[str, Any]:
+    """Once nothing has changed for longer than a beat: what follows a start has been told."""
+    loop = asyncio.get_running_loop()
+    found, since = await asyncio.to_thread(house.facts), loop.time()
+
+    async def still() -> bool:
+        nonlocal found, since
+        now = await asyncio.to_thread(house.facts)
+        if now != found:
+            found, since = now, loop.time()
+        return loop.time() - since > 1.5 * LEASE["beat_s"]
+
+    await until(still, 20, "nothing changes by itself")
+    return found
 
 
 async def unmoved(house: House, before: dict[str, Any], **jumps: int) -> None:
@@ -94,7 +113,7 @@ async def unmoved(house: House, before: dict[str, Any], **jumps: int) -> None:
 
 
 async def test_an_hour_ahead_here_and_behind_there_changes_nothing(house: House) -> None:
-    before = await asyncio.to_thread(house.facts)
+    before = await settled(house)
     await unmoved(house, before, registry=HOUR_S, sitter=-HOUR_S, router=HOUR_S)
     await unmoved(house, before, registry=-HOUR_S, sitter=HOUR_S, router=-HOUR_S)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.support.processes import Processes
 
 LIBRARIES = Path("/usr/lib")
+SHARED = Path("/dev/shm")
 
 
 class WallClock:
@@ -45,6 +46,13 @@ class WallClock:
             yield
         finally:
             processes.env = before
+
+
+def swept(processes: Processes) -> None:
+    """What the library leaves in shared memory of processes that were killed."""
+    for one in processes.all:
+        for kind in ("faketime_shm", "sem.faketime_sem"):
+            (SHARED / f"{kind}_{one.pid}").unlink(missing_ok=True)
 
 
 def _library() -> Path:
