@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import needs, providers
 from router.breaker import State
-from router.config import Breaker, Config, Retry
+from router.config import Breaker, Config, Queue, Retry
 from router.errors import Problem
 from router.explain import explain
 from router.fitness import NO_PERMIT, Tier, tier_of
@@ -37,6 +37,8 @@ HEADERS: tuple[dict[str, str], ...] = (
     {"x-creche-privacy": "confidential"},
     {"x-creche-gpu": "require"},
     {"x-session-id": "ana"},
+    {"x-priority": "low", "x-request-timeout": "5"},
+    {"x-priority": "high"},
 )
 FAILURES = [one for one in Failure if one is not Failure.CLIENT_LEFT]
 AT = st.integers(0, 7)
@@ -62,6 +64,7 @@ FILES = (
         expect=("big", "small"),
         retry=RETRY,
         breaker=BREAKER,
+        queue=Queue(waiting_max=3, waiting_in_all_max=5, wait_max_s=20),
     ),
     Config(
         strategy="score",
@@ -89,6 +92,8 @@ class Requests(RuleBasedStateMachine):
         self.trials: list[tuple[Plan, Node, int]] = []
         self.nodes: set[Node] = set()
         self.limiters: set[Limiter] = set()
+        #: Those that waited for a place, and may go on.
+        self.woken: list[Plan] = []
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -237,6 +242,7 @@ class Requests(RuleBasedStateMachine):
         draining=st.sampled_from([False, False, False, True]),
         privacy=st.sampled_from([None, None, "public", "confidential"]),
         models=st.sampled_from([("big",), ("small",), ("big", "small")]),
+        cap=st.sampled_from([None, None, 1, 2]),
     )
     def change(
         self,
@@ -246,8 +252,13 @@ class Requests(RuleBasedStateMachine):
         draining: bool,
         privacy: str | None,
         models: tuple[str, ...],
+        cap: int | None,
     ) -> None:
-        metadata = {"privacy": privacy, "gpu": "L4" if privacy else None}
+        metadata = {
+            "privacy": privacy,
+            "gpu": "L4" if privacy else None,
+            "max_concurrency": cap,
+        }
         record = service(name, *models, instance_id=str(life), draining=draining, metadata=metadata)
         self.brain.apply({name: record if there else None}, fresh=True)
 
@@ -275,7 +286,7 @@ class Requests(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 1.0, 10.0, 10.0, 100.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.brain.tick()
+        self.brain.tick(self.now)
 
     @rule(slow=st.booleans())
     def probe(self, slow: bool) -> None:
@@ -292,6 +303,7 @@ class Requests(RuleBasedStateMachine):
 
     @invariant()
     def what_is_handed_out_is_what_running_requests_hold(self) -> None:
+        self._go_on_woken()
         plans = [plan for plan, _ in self.plans]
         self.nodes |= {one.node for one in self.brain.table.upstreams.values()}
         self.limiters |= {one.limiter for one in self.nodes if one.limiter is not None}
@@ -302,6 +314,7 @@ class Requests(RuleBasedStateMachine):
             running = [plan for plan in plans if plan.state is state]
             assert state.in_flight == len(running)
             assert state.queued == sum(plan._waits for plan in running)
+        assert self.brain.queues.waiting == sum(plan.place is not None for plan in plans)
         for limiter in self.limiters:
             assert limiter.in_flight == sum(_holds(plan, limiter) for plan in plans)
             most = limiter.limits.max_concurrency
@@ -311,6 +324,7 @@ class Requests(RuleBasedStateMachine):
 
     @invariant()
     def a_breaker_has_one_trial_at_most_and_somebody_runs_it(self) -> None:
+        self._go_on_woken()
         running = {plan for plan, _ in self.plans}
         self.trials = [
             (plan, node, permit)
@@ -328,10 +342,22 @@ class Requests(RuleBasedStateMachine):
         there = {one.node for one in self.brain.table.upstreams.values()}
         assert self.brain.fitness.out == {node for node in there if node.out}
 
+    @invariant()
+    def nobody_waits_for_a_place_that_is_free(self) -> None:
+        self.brain.freed(self.now)  # what time alone made free is offered once a second
+        self._go_on_woken()
+        for plan, _ in self.plans:
+            if plan.place is not None:
+                assert plan.look(self.now) is None
+                assert plan.crowded, "there is somebody to wait for"
+                plan.crowded = ()
+                plan.restart(RETRY.attempts_per_target)
+
     def teardown(self) -> None:
         for plan, _ in self.plans:
             plan.ended(end(Outcome.CANCELLED, 499, now=self.now))
         self.plans = []
+        assert self.brain.queues.waiting == 0 and not self.brain.queues.lines
         self.what_is_handed_out_is_what_running_requests_hold()
         assert not any(node.in_flight or node.breaker.trial for node in self.nodes)
 
@@ -355,6 +381,17 @@ class Requests(RuleBasedStateMachine):
         assert step.number == plan.attempts <= RETRY.attempts_max
         assert plan.state.hedging._saved > -1e-6
 
+    def _go_on_woken(self) -> None:
+        """As the relay does, in the next turn of its loop."""
+        while self.woken:
+            plan = self.woken.pop(0)
+            for at, (one, step) in enumerate(self.plans):
+                if one is plan and isinstance(step, Wait):
+                    del self.plans[at]
+                    plan.wake = None
+                    self._told(plan, plan.next(self.now))
+                    break
+
     def _told(self, plan: Plan, step: Step) -> None:
         if isinstance(step, Beside):
             assert plan.node is not None and plan.beside is None
@@ -362,6 +399,8 @@ class Requests(RuleBasedStateMachine):
             self.plans.append((plan, step))
             return
         self.plans.append((plan, step))
+        if isinstance(step, Wait):
+            plan.wake = lambda: self.woken.append(plan)
         assert plan.attempts <= RETRY.attempts_max
         hedges = plan.hedged is not None
         assert len(plan.tried) <= RETRY.attempts_per_target + plan.resumes + hedges
@@ -376,6 +415,8 @@ class Requests(RuleBasedStateMachine):
         assert target is not None and upstream is not None and plan.node is upstream.node
         assert self.brain.table.upstreams[upstream.name] is upstream
         assert upstream.fit or upstream.suspect
+        slots = upstream.node.slots
+        assert slots is None or slots.cap is None or upstream.node.in_flight <= slots.cap
         if target.provider is not None:
             assert (upstream.name, upstream.source) == (target.provider, providers.SOURCE)
         else:
@@ -397,6 +438,8 @@ class Requests(RuleBasedStateMachine):
             self.trials.append((plan, upstream.node, plan.permit))
         if plan.tried.count(upstream.node) > 1 and self.brain.strategy_name(target) != "score":
             left = [one for one in everyone if self._could_be_asked(plan, one)]
+            if any(self._is_busy(plan, one) for one in everyone):
+                left = [one for one in left if not one.node.out]
             assert not left, "asked twice while another was left"
 
     def _nobody(self, plan: Plan) -> None:
@@ -405,7 +448,13 @@ class Requests(RuleBasedStateMachine):
             pool = self.brain.table.pool(target, plan.capability)
             if self.brain.strategy_name(target) != "score":
                 left = [u for u in (*pool.fit, *pool.suspect) if self._could_be_asked(plan, u)]
+                if any(self._is_busy(plan, u) for u in (*pool.fit, *pool.suspect)):
+                    left = [u for u in left if not u.node.out]
                 assert not left, "told that there is nobody"
+
+    def _is_busy(self, plan: Plan, upstream: Upstream) -> bool:
+        """It is waited for, rather than one that is out."""
+        return not self.brain._has_room(plan, upstream.node, self.now)
 
     def _could_be_asked(self, plan: Plan, upstream: Upstream) -> bool:
         tier = tier_of(upstream, self.now)
@@ -413,6 +462,7 @@ class Requests(RuleBasedStateMachine):
         return (
             upstream.node not in plan.tried
             and needs.refusal(upstream, plan.needs, self.now) is None
+            and not self._is_busy(plan, upstream)
             and (upstream.limiter is None or upstream.limiter.allows(tokens, self.now))
             and (tier in (Tier.WELL, Tier.SUSPECT) or (plan.last_resort and tier is not Tier.OPEN))
         )
