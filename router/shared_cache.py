@@ -159,7 +159,7 @@ def read(key: bytes, data: bytes, wall: float, now: float) -> Entry | None:
         return None
     if found.key != key or found.until <= wall:
         return None
-    if b"\r" in found.type or b"\n" in found.type:
+    if b"\r" in found.type or b"\n" in found.type or not found.service.isprintable():
         return None
     made = now - max(0.0, wall - found.made)
     return Entry(

@@ -112,7 +112,8 @@ class Cached(Plan):
         self._told = True
 
     def rouse(self) -> None:
-        if self.wake is not None and not self._ended:
+        """What it was told may have come late: whatever else it waits for by now is not this."""
+        if self.wake is not None and self._phase is not _Phase.SETTLED and not self._ended:
             self.wake()
 
     # --- its parts --------------------------------------------------------------------------------

@@ -58,6 +58,11 @@ CODE: dict[str, Any] = {
 }
 
 
+def test_what_the_cache_would_do_is_told_where_the_router_says_it() -> None:
+    said = explain.lines(explain.convert({**CODE, "cache": "not kept: temperature is not 0"}))
+    assert said[4] == "  cache     not kept: temperature is not 0"
+
+
 def test_it_reads_as_a_story_of_one_request() -> None:
     assert explain.lines(explain.convert(CODE)) == [
         "code → gpu-02   nothing was sent",

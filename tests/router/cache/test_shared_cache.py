@@ -123,8 +123,13 @@ async def test_no_more_look_at_once_than_may(redis: RedisServer) -> None:
         await until(lambda: len(told) == 24)
 
 
-def stored(key: bytes = KEY, until: float = 200.0, kind: bytes = b"application/json") -> bytes:
-    return msgspec.msgpack.encode([key, 100.0, until, kind, False, "gpu@h", None, b"{}"])
+def stored(
+    key: bytes = KEY,
+    until: float = 200.0,
+    kind: bytes = b"application/json",
+    service: str = "gpu@h",
+) -> bytes:
+    return msgspec.msgpack.encode([key, 100.0, until, kind, False, service, None, b"{}"])
 
 
 def test_an_entry_is_read_by_this_processs_clock() -> None:
@@ -141,6 +146,7 @@ def test_an_entry_is_read_by_this_processs_clock() -> None:
         stored(OTHER),  # another's, in its place
         stored(until=130.0),  # over
         stored(kind=b"text/html\r\nset-cookie: a=b"),
+        stored(service="gpu@h\r\nset-cookie: a=b"),
         msgspec.msgpack.encode([KEY, 100.0]),
     ],
 )

@@ -387,6 +387,20 @@ def test_who_was_told_that_it_is_its_turn_and_leaves_hands_that_on() -> None:
     ended(found)
 
 
+def test_what_it_is_told_late_does_not_end_another_wait() -> None:
+    """It was told that it is its turn, and had gone on by itself already: to a queue, say."""
+    found = caching()
+    first, second = Asked(found), Asked(found)
+    first.ends(Outcome.CANCELLED, 499)
+    second.goes_on()
+    calls: list[None] = []
+    second.plan.wake = lambda: calls.append(None)
+    later(found).run()
+    assert not calls
+    second.answered()
+    ended(found)
+
+
 def test_too_many_do_not_wait() -> None:
     found = caching(Cache(waiting_max=1))
     steps = [Asked(found).waits for _ in range(3)]
