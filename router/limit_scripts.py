@@ -158,9 +158,16 @@ for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], KEEP) end
 return 1
 """
 
-#: KEYS: of one name. ARGV: rpm, tpm; what its meters get.
+#: KEYS: of one name, and one that this is remembered by: a second time adds nothing. ARGV: rpm,
+#: tpm; what its meters get; what was in them when it was last seen and has not drained, which
+#: counts where Redis has forgotten all of it.
 _ADD = """
+if not redis.call('SET', KEYS[4], 1, 'NX', 'PX', KEEP) then return 0 end
+local forgot = redis.call('EXISTS', KEYS[1]) == 0
 local one = open(1, tonumber(ARGV[1]), tonumber(ARGV[2]))
+if forgot then
+  one.ro, one.to = tonumber(ARGV[5]), tonumber(ARGV[6])
+end
 if one.rpm > 0 then one.ro = owe(one.ro, tonumber(ARGV[3]), one.rpm) end
 if one.tpm > 0 then one.to = owe(one.to, tonumber(ARGV[4]), one.tpm) end
 close(one)
@@ -187,3 +194,8 @@ def add(now: str = NOW) -> str:
 def keys(prefix: str, name: str) -> tuple[str, str, str]:
     """Of one limited name."""
     return f"{prefix}limit:{name}", f"{prefix}limit-runs:{name}", f"{prefix}limit-holds:{name}"
+
+
+def added(prefix: str, id: str) -> str:
+    """What one ADD is remembered by."""
+    return f"{prefix}limit-added:{id}"

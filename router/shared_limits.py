@@ -147,13 +147,14 @@ class SharedLimits:
     async def _tell_ends(self) -> None:
         shares = self.shares
         while True:
-            added = [self._add(one) for one in shares.additions()]
+            additions = shares.additions()
             batches = self._batches()
-            calls = [*added, *map(self._settle, batches)]
+            calls = [*map(self._add, additions), *map(self._settle, batches)]
             if not calls:
                 return
             if await self._call(calls) is None:
                 self._unsent(batches)
+                shares.unsent((), additions)
                 return
 
     def _batches(self) -> list[list[Settlement]]:
@@ -172,8 +173,9 @@ class SharedLimits:
         return _SETTLE, len(keys), keys + said
 
     def _add(self, one: Addition) -> _Call:
-        keys = scripts.keys(self._prefix, one.name)
-        return _ADD, len(keys), [*keys, one.rpm, one.tpm, one.requests, one.tokens]
+        keys = [*scripts.keys(self._prefix, one.name), scripts.added(self._prefix, one.id)]
+        said = [one.rpm, one.tpm, one.requests, one.tokens]
+        return _ADD, len(keys), [*keys, *said, one.requests_before, one.tokens_before]
 
     async def _renew(self) -> None:
         while True:

@@ -120,11 +120,15 @@ class Settlement(Struct, frozen=True):
 class Addition(Struct, frozen=True):
     """What a router granted alone, in units of the scripts."""
 
+    id: str
     name: str
     rpm: int
     tpm: int
     requests: int
     tokens: int
+    #: What all routers had granted before, as far as it has not drained.
+    requests_before: int = 0
+    tokens_before: int = 0
 
 
 class _Name:
@@ -206,7 +210,7 @@ class Shares:
         limits, one = limiter.limits, scripts.ONE
         tokens = max(tokens, 1) * one
         self._additions.append(
-            Addition(limiter.name, limits.rpm or 0, limits.tpm or 0, one, tokens)
+            Addition(self._id(), limiter.name, limits.rpm or 0, limits.tpm or 0, one, tokens)
         )
         self.ends_wait()
         limiter.in_flight += 1
@@ -283,14 +287,14 @@ class Shares:
         return found
 
     def additions(self) -> list[Addition]:
-        """Sent once: what is lost then is not counted twice."""
         found = [*self._additions]
         self._additions.clear()
         return found
 
-    def unsent(self, settlements: Sequence[Settlement]) -> None:
+    def unsent(self, settlements: Sequence[Settlement], additions: Sequence[Addition] = ()) -> None:
         """They are sent again: a second time changes nothing."""
         self._settlements.extendleft(reversed(settlements))
+        self._additions.extendleft(reversed(additions))
 
     def running(self) -> Iterator[tuple[str, list[str]]]:
         """Names with the ids whose places must not lapse."""
@@ -336,14 +340,20 @@ class Shares:
             if base is None or not alone:
                 continue
             limits, counted = limiter.limits, limiter.counted(now)
+            took_s = now - base[1]
+            requests_before = _rest(base[0].requests, limits.rpm, took_s)
+            tokens_before = _rest(base[0].tokens, limits.tpm, took_s)
             more = Addition(
+                self._id(),
                 limiter.name,
                 limits.rpm or 0,
                 limits.tpm or 0,
-                _since(base[0].requests, counted.requests, limits.rpm, now - base[1]),
-                _since(base[0].tokens, counted.tokens, limits.tpm, now - base[1]),
+                _units(max((counted.requests or 0) - requests_before, 0)),
+                _units(max((counted.tokens or 0) - tokens_before, 0)),
+                _units(requests_before),
+                _units(tokens_before),
             )
-            if more.requests or more.tokens:
+            if more.requests or more.tokens or more.requests_before or more.tokens_before:
                 self._additions.append(more)
             if limits.max_concurrency is not None:
                 entry.strays = max(limiter.in_flight - len(entry.running), 0)
@@ -413,12 +423,16 @@ def _after(counted: Counted, tokens: int) -> Counted:
     )
 
 
-def _since(before: int | None, now: int | None, limit: int | None, took_s: float) -> int:
-    """What came on top of what has not drained, in units of the scripts, rounded up."""
-    if before is None or now is None or limit is None:
+def _rest(used: int | None, limit: int | None, took_s: float) -> int:
+    """What has not drained since."""
+    if used is None or limit is None:
         return 0
-    rest = max(before - int(took_s * 1_000_000_000) * limit, 0)
-    return -(-max(now - rest, 0) // _NS)
+    return max(used - int(took_s * 1_000_000_000) * limit, 0)
+
+
+def _units(ns: int) -> int:
+    """As the scripts count, rounded up."""
+    return -(-ns // _NS)
 
 
 def _nothing() -> None:

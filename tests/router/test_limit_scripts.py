@@ -67,9 +67,12 @@ class Server:
     def renew(self, *ids: str) -> None:
         self._renew(keys=scripts.keys("", "one"), args=[LEASE_MS, *ids])
 
-    def add(self, limits: Limits, requests: int, tokens: int) -> None:
-        said = [limits.rpm or 0, limits.tpm or 0, requests, tokens]
-        self._add(keys=scripts.keys("", "one"), args=said)
+    def add(
+        self, id: str, limits: Limits, requests: int, tokens: int, before: tuple[int, int] = (0, 0)
+    ) -> None:
+        said = [limits.rpm or 0, limits.tpm or 0]
+        said += [one * scripts.ONE for one in (requests, tokens, *before)]
+        self._add(keys=[*scripts.keys("", "one"), scripts.added("", id)], args=said)
 
 
 def counted(held: Sequence[int]) -> Counted:
@@ -256,14 +259,23 @@ def test_a_clock_that_is_set_back_opens_nothing_and_shuts_nobody_out(server: Ser
     assert server.asks("c", limits, 50)
 
 
-def test_what_was_granted_elsewhere_counts_here(server: Server) -> None:
+def test_what_was_granted_elsewhere_counts_here_and_once(server: Server) -> None:
     server.begin()
     limits = Limits(rpm=3, tpm=100)
-    server.add(limits, 2 * scripts.ONE, 60 * scripts.ONE)
+    for _ in range(2):
+        server.add("x:1", limits, 2, 60)
     assert not server.asks("a", limits, 41)
     assert server.asks("a", limits, 40)
     server.clock(1.0)
     assert not server.asks("b", limits, 1)
+
+
+def test_what_redis_forgot_is_given_back_by_the_first_that_knows_it(server: Server) -> None:
+    server.begin()
+    limits = Limits(rpm=10)
+    server.add("x:1", limits, 1, 0, before=(4, 0))
+    server.add("y:1", limits, 2, 0, before=(4, 0))
+    assert [server.asks(str(n), limits) for n in range(4)] == [True] * 3 + [False]
 
 
 def test_a_usage_out_of_all_proportion_shuts_nobody_out_for_ever(server: Server) -> None:

@@ -426,9 +426,10 @@ def test_what_was_granted_alone_is_added_less_what_has_drained() -> None:
     # four have drained, and of the ten that Redis has drained four too.
     assert more.requests == 20 * 60_000
     assert more.tokens == 0, "what these cost has come back in two seconds"
+    assert more.requests_before == 6 * 60_000, "of ten, should Redis have forgotten them"
     shares.lost(4.0)
     shares.back(0, 4.0, alone=True)
-    assert shares.additions() == [], "once"
+    assert [(one.requests, one.tokens) for one in shares.additions()] == [(0, 0)], "once"
 
 
 def test_what_was_let_pass_by_nobodys_limits_is_added_to_none() -> None:
