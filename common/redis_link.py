@@ -16,7 +16,6 @@ from redis.exceptions import TimeoutError as SlowRedis
 
 from common.redis_url import Where
 
-
 #: What a client raises when its server can't be reached, or not in time. RuntimeError is uvloop's
 #: word for writing to a connection that was closed a moment ago, which the client lets through.
 AWAY = (OSError, TimeoutError, AwayFromRedis, SlowRedis, RuntimeError)

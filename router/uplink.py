@@ -350,9 +350,7 @@ class Uplink(asyncio.Protocol):
                 self.error = "too many interim answers"
             return
         try:
-            head = read_answer(
-                status, parser.get_http_version(), headers, cors=self._pool.cors
-            )
+            head = read_answer(status, parser.get_http_version(), headers, cors=self._pool.cors)
         except MalformedError as error:
             self.error = f"malformed head: {error}"
             return
