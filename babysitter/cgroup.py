@@ -68,6 +68,11 @@ def delegated(membership: str = "/proc/self/cgroup", root: str = ROOT) -> str | 
     return None
 
 
+def name_for(engine_id: str) -> str:
+    """What the group of one life is called."""
+    return f"creche-{engine_id}"
+
+
 def make(parent: str, name: str) -> str | None:
     """A group for one engine below `parent`; None where that cannot be."""
     path = os.path.join(parent, name)
@@ -92,6 +97,15 @@ def kill(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def members(path: str) -> list[int]:
+    """Who is in it; nobody where it is gone."""
+    try:
+        with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
+            return [int(line) for line in file if line.strip() not in ("", "0")]
+    except (OSError, ValueError):
+        return []
 
 
 def remove(path: str) -> None:

@@ -104,7 +104,8 @@ class Shim:
             raise Refusal(f"the control socket {self.spec['socket']}: {why.strerror}") from why
         self._write_state()
         if self.spec.get("cgroup"):
-            self._cgroup = cgroup.make(self.spec["cgroup"], f"creche-{self.spec['engine_id']}")
+            name = cgroup.name_for(self.spec["engine_id"])
+            self._cgroup = cgroup.make(self.spec["cgroup"], name)
         self._leftovers.cgroup = self._cgroup
         if self._cgroup is not None:
             own = os.path.join(self._cgroup, "memory.events")
@@ -316,6 +317,7 @@ class Shim:
             "socket": self.control.path,
             "exit": self.exit,
             "released": self.released,
+            "cgroup": self._cgroup,
         }
 
     def _write_state(self) -> None:

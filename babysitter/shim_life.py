@@ -76,6 +76,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     exit: EngineExit | None
     released: bool
     lost_bytes: int = 0
+    #: The engine's control group, where it has one.
+    cgroup: str | None = None
 
 
 def argv_hash(argv: list[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from babysitter import procfs, shim_control, shim_folder
+from babysitter import cgroup, procfs, shim_control, shim_folder
 from babysitter.logtail import tail
 from babysitter.processes import until_gone
 from babysitter.shim_client import (
@@ -589,6 +589,43 @@ async def test_in_a_group_of_its_own_an_engine_ends_with_it(shims: Bench) -> Non
     assert (await handle.kill()).signal == "SIGKILL"
     await handle.release()
     assert fake or not group.exists()
+
+
+async def test_who_lost_mark_and_parents_is_found_by_the_group_when_its_shim_was_killed(
+    shims: Bench,
+) -> None:
+    """A worker that started itself anew without an environment, beyond every family tie."""
+    parent = Path("/sys/fs/cgroup/unified") if CGROUP_V1_TOO else Path("/sys/fs/cgroup")
+    group = parent / cgroup.name_for(engine_id(shims.folder(), "engine", "life-1"))
+    fake = not os.access(parent / "cgroup.procs", os.W_OK)
+    if fake:
+        parent = shims.base.with_name(f"{shims.base.name}-cgroup")
+        group = parent / group.name
+        await asyncio.to_thread(fake_group, group)
+    handle = await shims.launch(NAMELESS + FOREVER, cgroup_parent=str(parent))
+    nameless = proc(int((await said(handle, "nameless")).split()[1]))
+    if fake:
+        (group / "cgroup.procs").write_text(f"{nameless.pid}\n")
+    os.kill(handle.shim_pid, signal.SIGKILL)
+    assert (await exit_of(handle)).lost
+    await until(lambda: proc(nameless.pid).ppid not in (handle.pid, handle.shim_pid))
+    assert nameless.pid not in {one.pid for one in shims.marked()}
+    assert await sweep_orphans(shims.folder()) >= 1
+    assert await until_gone(nameless, 5)
+    assert fake or not group.exists()
+
+
+#: Leaves behind a daemon whose environment says nothing.
+NAMELESS = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        bare = "import os, signal; print('nameless', os.getpid(), flush=True); signal.pause()"
+        os.execve(sys.executable, [sys.executable, '-I', '-S', '-c', bare], {})
+    os._exit(0)
+os.wait()
+"""
 
 
 CGROUP_V1_TOO = os.path.isdir("/sys/fs/cgroup/unified")
