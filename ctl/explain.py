@@ -69,6 +69,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     chosen: str | None = None
     #: None: answers of this model are not kept, or the router knows no cache.
     cache: str | None = None
+    #: Where all that could serve it is full.
+    queue: str | None = None
     error: str | None = None
 
 
@@ -176,7 +178,8 @@ def convert(answer: dict[str, Any]) -> Explanation:
 
 def lines(one: Explanation, paint: Paint = PLAIN) -> list[str]:
     asked = one.model or "(no model)"
-    head = f"{asked} → {one.chosen}" if one.chosen else f"{asked} → nobody"
+    whom = one.chosen or ("the queue" if one.queue else "nobody")
+    head = f"{asked} → {whom}"
     found = [f"{paint(head, 'bold')}   nothing was sent", ""]
     found.append(_step("resolve", f"{one.resolution.why}{_place(one.resolution.place, paint)}"))
     needs = {name: value for name, value in one.needs.items() if value is not None}
@@ -187,6 +190,8 @@ def lines(one: Explanation, paint: Paint = PLAIN) -> list[str]:
     for at, target in enumerate(one.targets):
         verb = "fallback" if target.fallback else "then" if at else "choose"
         found += _target(verb, target, paint)
+    if one.queue:
+        found.append(_step("queue", one.queue))
     if one.error:
         found += ["", f"{paint.mark('✗')} {one.error}"]
     return found

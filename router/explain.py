@@ -64,6 +64,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     chosen: str | None
     #: Of a model whose answers are kept: whether this one would be, or is there already.
     cache: str | None
+    #: Where all that could serve it is full: who else waits, and how fast that goes.
+    queue: str | None
     #: What the client would be told, where nothing can serve it.
     error: str | None
 
@@ -76,6 +78,7 @@ def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> E
     """Raises RequestError where the request itself would be refused. Counts nothing."""
     plan = brain.consider(ask, imagined=True)
     upstream = _look(plan, now)
+    waits = bool(plan.crowded) and brain.config.queue.waiting_max > 0
     resolution = plan.resolution
     return Explanation(
         model=plan.model,
@@ -91,8 +94,18 @@ def explain(brain: Brain, ask: Ask, now: float, place: Place | None = None) -> E
         targets=[_target(brain, plan, target, upstream, now) for target in resolution.all],
         chosen=None if upstream is None else upstream.name,
         cache=_cache(brain, plan, ask, now),
-        error=None if upstream is not None else brain.nothing_fit(plan, now).message,
+        queue=_queue(brain, plan, now) if waits else None,
+        error=None if upstream is not None or waits else brain.nothing_fit(plan, now).message,
     )
+
+
+def _queue(brain: Brain, plan: Plan, now: float) -> str:
+    line = brain.queues.lines.get(frozenset(target.key for target in plan.crowded))
+    if line is None:
+        return "it would wait for a place, the first to do so"
+    others, gap_s = len(line.order), line.gap_s(now)
+    said = f"it would wait for a place, as {others} {'others do' if others > 1 else 'other does'}"
+    return said if gap_s is None else f"{said}; one has its turn every {gap_s:.3g} s"
 
 
 def _cache(brain: Brain, plan: Plan, ask: Ask, now: float) -> str | None:
@@ -146,7 +159,7 @@ def _target(
                 one,
                 one is winner,
                 one in first and target is current,
-                reason(worst(over)) if over else None,
+                reason(worst(over)) if over else _full(brain, one),
                 numbers.get(one.name, "") or (wishes if one in group else ""),
                 scores.get(one.name),
                 plan,
@@ -192,6 +205,15 @@ def _candidate(
         if scored is None
         else {name: round(part, 3) for name, part in scored.parts.items()},
     )
+
+
+def _full(brain: Brain, upstream: Upstream) -> str | None:
+    slots = upstream.node.slots
+    if slots is None or not brain.is_full(upstream):
+        return None
+    waiting = brain.waiting_for(upstream)
+    said = f"at capacity: {upstream.node.in_flight} of {slots.cap} in flight"
+    return f"{said}; {waiting} waiting" if waiting else said
 
 
 def _wishes(plan: Plan, target: Target, pool: Pool) -> str:

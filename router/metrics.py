@@ -76,8 +76,26 @@ class RouterCollector(Collector):
         whole = HistogramMetricFamily(
             "creche_request_seconds", "Until the end of the answer.", labels=["model"]
         )
+        waiting = GaugeMetricFamily(
+            "creche_queue_waiting", "Requests that wait for a place, or back off.", labels=["model"]
+        )
+        waits = HistogramMetricFamily(
+            "creche_queue_wait_seconds",
+            "How long those waited that had to wait for a place, whatever became of them.",
+            labels=["model"],
+        )
+        unqueued = CounterMetricFamily(
+            "creche_queue_refused",
+            "Requests that got no place: for their own caller's share, a wait too long, a full "
+            "queue, a wait that was in vain (late), or one with a smaller share (displaced).",
+            labels=["model", "reason"],
+        )
         for state in self._brain.states():
             model = state.name
+            waiting.add_metric([model], state.queued)
+            _add(waits, model, state.waits)
+            for reason, count in state.unqueued.items():
+                unqueued.add_metric([model, reason], count)
             for outcome, count in enumerate(state.outcomes):
                 if count:
                     requests.add_metric([model, WORDS[outcome]], count)
@@ -94,7 +112,7 @@ class RouterCollector(Collector):
             _add(first, model, state.first_byte)
             _add(whole, model, state.durations)
         yield from (requests, retries, refused, resumes, hedges, fallbacks, tokens)
-        yield from (in_flight, first, whole)
+        yield from (in_flight, first, whole, waiting, waits, unqueued)
 
     def _cache(self) -> Iterator[Family]:
         hits = CounterMetricFamily(
@@ -154,6 +172,11 @@ class RouterCollector(Collector):
             "1 while this router's traffic found it unreachable or failing.",
             labels=["service"],
         )
+        cap = GaugeMetricFamily(
+            "creche_upstream_max_concurrency",
+            "Requests at once that it takes, by its record or as its refusals taught.",
+            labels=["service"],
+        )
         breaker = GaugeMetricFamily(
             "creche_upstream_breaker", "0 closed, 1 half open, 2 open.", labels=["service"]
         )
@@ -165,10 +188,12 @@ class RouterCollector(Collector):
                 if count:
                     attempts.add_metric([upstream.name, WORDS[outcome]], count)
             in_flight.add_metric([upstream.name], node.in_flight)
+            if node.slots is not None and node.slots.cap is not None:
+                cap.add_metric([upstream.name], node.slots.cap)
             fit.add_metric([upstream.name], float(upstream.fit))
             out.add_metric([upstream.name], float(node.out))
             breaker.add_metric([upstream.name], _BREAKER[node.breaker.state])
-        yield from (attempts, in_flight, fit, out, breaker)
+        yield from (attempts, in_flight, cap, fit, out, breaker)
 
     def _whole(self) -> Iterator[Family]:
         yield GaugeMetricFamily(

@@ -280,6 +280,11 @@ class Picking(Known):
 
     # --- limits -----------------------------------------------------------------------------------
 
+    def waiting_for(self, upstream: Upstream) -> int:
+        """How many wait for a place there, or elsewhere as well."""
+        lines = self.queues.lines.items()
+        return sum(len(line.order) for key, line in lines if _reaches(key, upstream))
+
     def freed(self, now: float, upstream: Upstream | None = None) -> None:
         """A place has come free at `upstream`, or anything else may have changed for the better:
         it is offered to those that wait."""

@@ -7,6 +7,7 @@ from typing import Any
 from common.wire.registry import Health, Service
 from router import providers
 from router.brain import Brain
+from router.caller import ANYBODY, Caller
 from router.config import Config
 from router.envelope import EMPTY, Envelope
 from router.named import Provider
@@ -86,11 +87,13 @@ def ask(
     envelope: Envelope | None = None,
     stream: bool = False,
     now: float = 0.0,
+    client: str = "127.0.0.1",
+    caller: Caller = ANYBODY,
 ) -> Ask:
     if envelope is None:
         envelope = Envelope(model, stream) if model is not None or stream else EMPTY
     route = resolve(method, path)
-    return Ask("id", method, path, route, headers or {}, envelope, "127.0.0.1", 0, now)
+    return Ask("id", method, path, route, headers or {}, envelope, client, 0, now, caller)
 
 
 def begin(found: Brain, model: str | None = None, *, now: float = 0.0, **more: Any) -> Plan:

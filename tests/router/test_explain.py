@@ -239,10 +239,8 @@ def test_limits_are_worded() -> None:
     }
     assert _explain(found).chosen == "s@h"
     begin(found, "gpt").next(NOW)
-    assert _told(found, "gpt") == {"cloud": ("refused", "limit of 1 request at once reached")}
-    assert _explain(found, "gpt").error == (
-        "Rate limit reached for model 'gpt': 1 request at once is allowed. Try again in 1 s"
-    )
+    assert _told(found, "gpt") == {"cloud": ("refused", "at capacity: 1 of 1 in flight")}
+    assert _explain(found, "gpt").queue == "it would wait for a place, the first to do so"
 
 
 def test_a_score_is_shown_part_by_part() -> None:
