@@ -41,11 +41,13 @@ from router.keys.ring import KeyRing
 from router.keys.store import StoreError
 from router.loaded import Loaded
 from router.passing import Heir
+from router.errors import Problem
 from router.plan import Plan
 from router.probe import Prober
 from router.reload import Reloader
 from router.seam import End
 from router.server import Relay, serve_relay
+from router.usage import budgets
 from router.usage.api import UsageApi
 from router.usage.book import SqliteStore
 from router.usage.meter import Meter
@@ -154,7 +156,7 @@ class Router:
         )
         self.fleet = Fleet()
         folder = paths.state_dir("router", config.state_dir)
-        self.meter = Meter(self._usage_store(folder), config.usage)
+        self.meter = Meter(self._usage_store(folder), config.usage, self._take_overspent)
         self._log_requests()
         self._snapshot = folder / SNAPSHOT_NAME
         self._owns = held is None or held.owned.is_set()
@@ -205,6 +207,7 @@ class Router:
             self._spawn(certificates.run(), "router.certificates")
         self._spawn(Prober(self.brain, self._probes).run(), "router.probes")
         self._spawn(self.log.run(), "router.accesslog")
+        await self.meter.look()
         self._spawn(self.meter.run(), "router.usage")
         self._spawn(self._tick(), "router.tick")
         self._spawn(self.keeper.run(), "router.snapshot")
@@ -332,6 +335,7 @@ class Router:
         )
         self._take_services(old.services)
         self.meter.config = config.usage
+        self._bound()
         self._log_requests()
         self._door.token = new.token
         self._door.plain = config.error_shape == "plain"
@@ -365,10 +369,20 @@ class Router:
             raise RefusalError(f"{why}.\n  The clients' keys are there (client_keys).") from why
         self._spawn(self._keys.run(), "router.keys")
 
+    def _bound(self) -> None:
+        """Whose usage has a bound."""
+        ring = self._door.ring
+        callers = () if ring is None else ring.callers
+        self.meter.bounds = budgets.bounds(self._loaded.config.tenants, callers)
+
+    def _take_overspent(self, found: Mapping[budgets.Who, Problem]) -> None:
+        self.brain.overspent = found
+
     def _take_ring(self, ring: KeyRing) -> None:
         if self._loaded.config.client_keys != "required":
             return
         self._door.ring = ring
+        self._bound()
         self.brain.limiters.keep_keys(ring.ids)
         if self._relay is not None:
             self._relay.ring = ring

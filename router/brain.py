@@ -74,6 +74,9 @@ class Brain(Picking):
         self.cache = Cache(config.cache)
         #: Whether who asks may have the answer explained in its headers.
         self.may_explain: Callable[[Fields | Mapping[str, str]], bool] = _anybody
+        #: Keys and tenants whose budget is used up, by ("key", id) and ("tenant", name), and what
+        #: they are told.
+        self.overspent: Mapping[tuple[str, str], Problem] = {}
         #: Limits that other routers count too. None: each counts its own.
         self.shares: Shares | None = None
         self._make: type[Plan] = Plan
@@ -188,6 +191,11 @@ class Brain(Picking):
     def _hold_caller(self, plan: Plan, now: float) -> None:
         """Take what its key's and its tenant's limits grant, or have it refused."""
         caller = plan.caller
+        if self.overspent:
+            over = self.overspent
+            plan.problem = over.get(("key", caller.id)) or over.get(("tenant", caller.tenant or ""))
+            if plan.problem is not None:
+                return
         limiters = self.limiters.of_caller(caller)
         if not limiters:
             return

@@ -10,7 +10,7 @@ from enum import Enum
 from math import inf
 
 from router.errors import Problem
-from router.named import Limits
+from router.named import Budget, Limits
 
 
 class Scope(Enum):
@@ -34,6 +34,7 @@ class Caller:
 
     __slots__ = (
         "band_max",
+        "budget",
         "expires",
         "id",
         "is_anybody",
@@ -60,6 +61,7 @@ class Caller:
         privacy: int | None = None,
         needs: dict[str, object] | None = None,
         limits: Limits | None = None,
+        budget: Budget | None = None,
         weight: float = 1.0,
         band_max: int = 0,
         expires: float = inf,
@@ -79,6 +81,7 @@ class Caller:
         self.needs = needs or None
         #: None: it has none of its own.
         self.limits = None if limits == Limits() else limits
+        self.budget = None if budget == Budget() else budget
         #: Its share where requests wait, beside other callers' of the same priority.
         self.weight = weight
         #: Index in BANDS of the most urgent that its requests may be.

@@ -66,10 +66,21 @@ class Limits(_Table, frozen=True, kw_only=True):
     max_concurrency: Count | None = None
 
 
+class Budget(_Table, frozen=True, kw_only=True):
+    """What may be used in a calendar month (UTC), as usage counts it."""
+
+    #: Tokens, prompt and answer together.
+    tokens_monthly: Count | None = None
+    #: In whatever prices are given in.
+    cost_monthly: Positive | None = None
+
+
 class Tenant(_Table, frozen=True, kw_only=True):
     """What all keys of one tenant share."""
 
     limits: Limits = Limits()
+    #: When it is used up, their requests are refused until the next month.
+    budget: Budget = Budget()
     #: Its share where requests wait, beside other tenants' of the same priority.
     weight: Positive = 1
 

@@ -223,6 +223,7 @@ class KeyView(Struct, frozen=True, kw_only=True):
     privacy: str | None = None
     needs: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
+    budget: dict[str, float] = field(default_factory=dict)
     weight: float = 1.0
     expires: str | None = None
     revoked: str | None = None

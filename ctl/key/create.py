@@ -41,6 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rpm", metavar="N", type=int, help="requests a minute")
     parser.add_argument("--tpm", metavar="N", type=int, help="tokens a minute")
     parser.add_argument("--concurrency", metavar="N", type=int, help="requests at once")
+    parser.add_argument("--budget-tokens", metavar="N", type=int, help="tokens a month")
+    parser.add_argument("--budget-cost", metavar="N", type=float, help="cost a month, as priced")
     parser.add_argument("--weight", metavar="W", type=float, help="its share where requests wait")
     parser.add_argument("--expires", metavar="30d", type=_time, help="after s, m, h or d")
 
@@ -59,6 +61,7 @@ def order(args: argparse.Namespace) -> dict[str, Any]:
         "gpu": args.gpu,
     }
     limits = {"rpm": args.rpm, "tpm": args.tpm, "max_concurrency": args.concurrency}
+    budget = {"tokens_monthly": args.budget_tokens, "cost_monthly": args.budget_cost}
     said = {
         "name": args.name,
         "tenant": args.tenant,
@@ -67,6 +70,7 @@ def order(args: argparse.Namespace) -> dict[str, Any]:
         "privacy": args.privacy,
         "needs": _said(needs),
         "limits": _said(limits),
+        "budget": _said(budget),
         "weight": args.weight,
         "expires_s": args.expires,
     }

@@ -36,6 +36,10 @@ def models(key: KeyView) -> str:
 def limits(key: KeyView) -> str:
     said = {"rpm": "requests/min", "tpm": "tokens/min", "max_concurrency": "at once"}
     found = [f"{key.limits[name]:,} {text}" for name, text in said.items() if name in key.limits]
+    if "tokens_monthly" in key.budget:
+        found.append(f"{key.budget['tokens_monthly']:,.0f} tokens/month")
+    if "cost_monthly" in key.budget:
+        found.append(f"{key.budget['cost_monthly']:,g} cost/month")
     return ", ".join(found) or "-"
 
 

@@ -75,6 +75,7 @@ def _away(why: Exception) -> HttpError:
 
 def view(key: Key, now: float) -> KeyView:
     needs, limits = structs.asdict(key.needs), structs.asdict(key.limits)
+    budget = structs.asdict(key.budget)
     if key.revoked is not None:
         state = "revoked"
     else:
@@ -89,6 +90,7 @@ def view(key: Key, now: float) -> KeyView:
         privacy=key.privacy,
         needs={name: value for name, value in needs.items() if value is not None},
         limits={name: value for name, value in limits.items() if value is not None},
+        budget={name: value for name, value in budget.items() if value is not None},
         weight=key.weight,
         expires=None if key.expires is None else clock.wire_time(key.expires),
         revoked=None if key.revoked is None else clock.wire_time(key.revoked),

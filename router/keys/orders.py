@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from router.caller import Scope
 from router.keys.record import Key, KeyNeeds, Positive
-from router.named import Limits, Priority, Privacy
+from router.named import Budget, Limits, Priority, Privacy
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
 NAME_FORM = "letters, digits, . _ @ -, at most 128 of them"
@@ -27,6 +27,7 @@ class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     privacy: Privacy | None = None
     needs: KeyNeeds = KeyNeeds()
     limits: Limits = Limits()
+    budget: Budget = Budget()
     weight: Positive = 1.0
     priority_max: Priority = "high"
     expires_s: Positive | None = None
@@ -57,6 +58,7 @@ class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             privacy=self.privacy,
             needs=self.needs,
             limits=self.limits,
+            budget=self.budget,
             weight=self.weight,
             priority_max=self.priority_max,
             expires=None if self.expires_s is None else now + self.expires_s,

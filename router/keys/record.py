@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from router.caller import Scope
-from router.named import Limits, Priority, Privacy
+from router.named import Budget, Limits, Priority, Privacy
 
 PREFIX = "sk-creche-"
 ID_BYTES, SECRET_BYTES = 6, 24
@@ -50,6 +50,7 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     privacy: Privacy | None = None
     needs: KeyNeeds = KeyNeeds()
     limits: Limits = Limits()
+    budget: Budget = Budget()
     #: Its share where requests wait, beside others of the same priority.
     weight: Positive = 1.0
     #: Its requests are no more urgent, whatever their `x-priority` says.

@@ -27,6 +27,10 @@ class KeyRing:
     def ids(self) -> Set[str]:
         return self._callers.keys()
 
+    @property
+    def callers(self) -> Iterable[Caller]:
+        return self._callers.values()
+
     def find(self, text: str, wall: float) -> Caller | Problem:
         """Whose key `text` is. `wall`: unix seconds now."""
         id_ = id_of(text) if len(text) <= TEXT_MAX else None
@@ -69,6 +73,7 @@ def caller_of(key: Key) -> Caller:
         privacy=None if key.privacy is None else needs.PRIVACY.index(key.privacy),
         needs=wanted,
         limits=key.limits,
+        budget=key.budget,
         weight=key.weight,
         band_max=caller.BANDS.index(key.priority_max),
         expires=inf if key.expires is None else key.expires,

@@ -52,6 +52,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def rows(self) -> Rows:
+        """Those that wait."""
+        return self._rows
+
     def add(self, plan: Plan, end: End, ended: float) -> None:
         """`ended`: unix seconds."""
         if not 0 <= ended - self._near_start < HOUR_S:

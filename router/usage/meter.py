@@ -7,31 +7,56 @@ A router that is killed loses what it counted since the last writing; one that i
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
+from math import inf
 
 from common import clock, logs, tasks
 from router.config import Usage
+from router.errors import Problem
 from router.plan import Plan
 from router.seam import End
+from router.usage import budgets
+from router.usage.budgets import Bounds, Spending, Who
 from router.usage.ledger import Ledger
 from router.usage.rows import Rows
-from router.usage.store import BookError, KeptError, Question, Store, Sums
+from router.usage.store import BookError, KeptError, Question, Store, Sums, TooMuchError
 
 #: What is folded at once holds the loop for a few microseconds a request.
 FOLD_S = 0.1
 #: Ends that wait to be folded; above it they are folded where they stand.
 WAITING_MAX = 5_000
 RETAIN_EVERY_S = 3_600.0
+#: How often the sums of the month are read again: other routers may have added to them.
+LOOK_EVERY_S = 60.0
 #: How long the last writing may take when the router ends.
 CLOSE_S = 5.0
 
 _log = logs.get("usage")
 
 
+def _nobody(_: Mapping[Who, Problem]) -> None:
+    """Nobody asks for budgets."""
+
+
+def months(now: float) -> tuple[str, str]:
+    """The first days of the month that `now` is in, and of the next (UTC)."""
+    year, month = map(int, clock.wire_time(now)[:7].split("-"))
+    return f"{year:04}-{month:02}-01", f"{year + month // 12:04}-{month % 12 + 1:02}-01"
+
+
 class Meter:
     """`append` is a Brain's log: it must cost next to nothing. `config` may be replaced."""
 
-    def __init__(self, store: Store, config: Usage) -> None:
+    def __init__(
+        self, store: Store, config: Usage, tell: Callable[[Mapping[Who, Problem]], None] = _nobody
+    ) -> None:
+        """`tell` hears who has used up a budget, whenever that is looked at."""
         self.config = config
+        #: Budgets of keys and tenants.
+        self.bounds = Bounds()
+        self._tell = tell
+        self._spending = Spending()
+        self._looked = -inf
         self._ledger = Ledger()
         self._store = store
         self._waiting: list[tuple[Plan, End]] = []
@@ -65,6 +90,7 @@ class Meter:
             self.fold()
             if clock.monotonic() - written >= self.config.write_s:
                 await self.write()
+                await self.look()
                 written = clock.monotonic()
 
     async def write(self) -> None:
@@ -72,6 +98,27 @@ class Meter:
         self.fold()
         # Shielded: who is cancelled meanwhile must not leave a writing of unknown fate behind.
         await asyncio.shield(tasks.spawn(self._write(), "router.usage.write"))
+
+    async def look(self) -> None:
+        """Whose budget is used up now."""
+        if not self.bounds.of:
+            self._tell({})
+            return
+        this, following = months(clock.wall())
+        start, now = int(clock.parse_wire_time(this)), clock.monotonic()
+        if self._spending.start != start or now - self._looked >= LOOK_EVERY_S:
+            async with self._lock:  # what is written meanwhile would be in neither sum
+                try:
+                    sums = await self._store.read(Question(by=budgets.BY, start=start))
+                except (BookError, TooMuchError) as why:
+                    _log.error("what was used this month is not known", why=str(why))
+                    if self._spending.start != start:
+                        self._spending = Spending(start)
+                else:
+                    self._spending = Spending(start, sums)
+                self._looked = now
+        self.fold()
+        self._tell(self._spending.over(self.bounds, self._ledger.rows, this[:7], following))
 
     async def read(self, question: Question) -> list[Sums]:
         """What was counted until now. Raises BookError, TooMuchError."""
@@ -133,10 +180,12 @@ class Meter:
         try:
             await self._store.add(rows)
         except KeptError:
+            self._spending.add(rows)
             raise
         except BookError:
             self._ledger.give_back(rows)
             raise
+        self._spending.add(rows)
 
     def _failed(self, why: str) -> None:
         if not self._why:

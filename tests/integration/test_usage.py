@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command import creche
 from tests.support.fake_provider import fake_provider
-from tests.support.fleet import Fleet, Part, ask, chat, mock
+from tests.support.fleet import Answer, Fleet, Part, answer_of, ask, chat, mock
 from tests.support.ports import free_port
 from tests.support.redis import RedisServer
 from tests.support.until import until_sync
@@ -202,3 +202,41 @@ def test_what_a_router_and_its_successor_answer_is_one_account(tmp_path: Path) -
                 assert ask(fleet.url + CHAT, chat("gpt-a"))[0] == 200
         # What the ones before counted last they write when they end.
         until_sync(lambda: total(router)["requests"] == 12)
+
+
+def test_a_budget_that_is_used_up_refuses_until_it_is_raised(tmp_path: Path) -> None:
+    with fake_provider() as cloud, Fleet(tmp_path) as fleet:  # 5 tokens a request
+        router = fleet.router(
+            registries=[],
+            client_keys="required",
+            providers={"cloud": cloud.table(cost=PRICES)},
+            tenants={"lab": {"budget": {"tokens_monthly": 40}}},
+            usage={"write_s": 0.05},
+        )
+        ana = key(fleet, "ana", tenant="lab", budget={"cost_monthly": 0.0001})
+        bob, eve = key(fleet, "bob", tenant="lab"), key(fleet, "eve")
+
+        def used_up(who: dict[str, str]) -> Answer | None:
+            found = answer_of(fleet.url + CHAT, chat("gpt-a"), who)
+            return None if found.status == 200 else found
+
+        refused = until_sync(lambda: used_up(ana))
+        assert refused is not None
+        assert (refused.status, refused.headers["x-should-retry"]) == (429, "false")
+        error = refused.body["error"]
+        assert error["code"] == error["type"] == "insufficient_quota"
+        assert "The API key 'ana' has used up its budget for 20" in error["message"]
+        refused = until_sync(lambda: used_up(bob))
+        assert refused is not None
+        assert "The tenant 'lab' has used up its budget" in refused.body["error"]["message"]
+        assert used_up(eve) is None
+        total(router)  # asking writes
+        router.kill9()  # what was used is known again at once
+        router.start()
+        assert used_up(bob) is not None
+        text = router.config.read_text()
+        router.config.write_text(text.replace("tokens_monthly = 40", "tokens_monthly = 4000"))
+        assert router.post("/admin/reload")[0] == 200
+        until_sync(lambda: used_up(bob) is None)
+        assert used_up(ana) is not None
+        assert "0.0001 cost/month" in creche(fleet, "key", "list").out
