@@ -32,6 +32,7 @@ from router.brain import Brain, Log
 from router.config import Config
 from router.crowd import Crowd
 from router.door import Door
+from router.errors import Problem
 from router.fleet import Changes, Fleet
 from router.following import Following
 from router.keys import place
@@ -41,7 +42,6 @@ from router.keys.ring import KeyRing
 from router.keys.store import StoreError
 from router.loaded import Loaded
 from router.passing import Heir
-from router.errors import Problem
 from router.plan import Plan
 from router.probe import Prober
 from router.reload import Reloader
