@@ -90,6 +90,9 @@ async def all_leave(
     stats = await engine.saw(**{f"aborts__{phase}": CLIENTS})
     assert stats["completions"] == 0
     await until(lambda: asyncio.to_thread(router_at_rest, fleet), 10, "the router holds nothing")
+    looks, stats = engine.looks + 1, await engine.stats()
+    theirs = stats["connections"]["total"] - looks
+    assert theirs == CLIENTS, "none was used again after its client had left"
 
 
 async def test_who_leaves_while_waiting_frees_the_engine(tmp_path: Path) -> None:

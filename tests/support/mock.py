@@ -72,12 +72,15 @@ class ProcessMock(MockHandle):
         self.process = process
         self.pid = process.pid
         self._own = own
+        #: How often its stats were asked for: each time over a connection of its own.
+        self.looks = 0
 
     @property
     def log(self) -> str:
         return self.process.log
 
     async def stats(self) -> dict[str, Any]:
+        self.looks += 1
         return await self._ask("/mock/stats")
 
     async def reset(self) -> None:
