@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support import secrets
 from tests.support.until import until, until_sync
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +138,8 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.marker = uuid.uuid4().hex
+        #: What none of them may write down, besides what `close` finds by itself.
+        self.secrets: set[str] = set()
         self.all: list[Process] = []
         #: What every process started from now on has in its environment besides.
         self.env: dict[str, str] = {}
@@ -185,6 +188,7 @@ class Processes:
             for key, value in os.environ.items()
             if not key.startswith(("NOTIFY_", "WATCHDOG_", "CRECHE_", "XDG_", "LISTEN_"))
         }
+        self.secrets |= secrets.of_environment(more or {})
         return {
             **kept,
             **NO_AUTHORITIES,
@@ -213,7 +217,10 @@ class Processes:
         return found
 
     def close(self) -> None:
-        """End everything: SIGTERM to what was started, newest first, then SIGKILL to the rest."""
+        """End everything: SIGTERM to what was started, newest first, then SIGKILL to the rest.
+
+        Raises AssertionError where one of them wrote a secret down.
+        """
         for process in reversed(self.all):
             process.terminate()
         deadline = time.monotonic() + 5.0
@@ -226,6 +233,8 @@ class Processes:
         until_sync(self._none_left, 10.0, "every process of the test has ended")
         for process in self.all:
             process.popen.wait(5.0)
+        found = secrets.leaks(self.folder, self.secrets | secrets.of_files(self.folder))
+        assert found == [], "\n".join(found)
 
     def _none_left(self) -> bool:
         left = self.survivors()
