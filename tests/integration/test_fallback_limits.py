@@ -80,6 +80,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield House(router, engine, cloud, tired)
 
 
+NOW_OR_NEVER = {"x-request-timeout": "0"}
+
+
 def served(answer: Answer) -> tuple[int, str, str | None, str]:
     headers = answer.headers
     return (
@@ -127,9 +130,9 @@ def test_a_providers_own_429_is_answered_by_the_chain_and_it_rests_as_long_as_it
 
 def test_a_place_comes_back_when_its_client_leaves(house: House) -> None:
     with house.stream("one"):
-        refused = house.chat("one")
+        refused = answer_of(house.router.url + CHAT, chat("one"), NOW_OR_NEVER)
         assert (refused.status, refused.body["error"]["code"]) == (429, "rate_limit_exceeded")
-        assert "1 request at once" in refused.body["error"]["message"]
+        assert "Every place for model 'one' is taken" in refused.body["error"]["message"]
         assert int(refused.headers["retry-after"]) >= 1
     until_sync(lambda: house.chat("one").status == 200, 10, "the place is free again")
     for _ in range(3):
@@ -145,9 +148,10 @@ def test_a_place_comes_back_when_the_engine_fails(house: House) -> None:
         assert house.chat("one").status == 200
 
 
-def test_while_the_only_place_is_taken_the_chain_answers(house: House) -> None:
+def test_while_the_only_place_is_taken_the_chain_answers_who_will_not_wait(house: House) -> None:
     with house.stream("one-chained"):
-        assert served(house.chat("one-chained")) == (200, "spare", "1", "1")
+        hasty = answer_of(house.router.url + CHAT, chat("one-chained"), NOW_OR_NEVER)
+        assert served(hasty) == (200, "spare", "1", "1")
     until_sync(
         lambda: house.chat("one-chained").body["model"] == "one-chained", 10, "its own again"
     )
