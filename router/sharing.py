@@ -70,13 +70,14 @@ class SharedPlan(Plan):
                 held = [self._granted[limiter.name] for _, limiter in self._callers]
                 self._callers = ()
                 self.hold_caller(held)
-            step = self._attempt(asking.upstream, now)
+            attempt = self._attempt(asking.upstream, now)
             self._granted = None
-            return step
+            return attempt
+        self._frees = asking.upstream
         if asking.state is State.REFUSED:
-            return self._refused(asking, now)
+            return self._then(self._refused(asking, now), now)
         self._shares.leave(asking)
-        return self._without(now)
+        return self._then(self._without(now), now)
 
     def resume(self, now: float) -> Attempt | Problem:
         """A stream that has begun waits for nobody."""
@@ -191,6 +192,7 @@ class SharedPlan(Plan):
         if asking is not None:
             self._asked(asking)
             self._shares.leave(asking)
+            self._frees = asking.upstream
         super()._settle(end)
 
     @property

@@ -265,6 +265,49 @@ def test_the_tries_of_one_request_count_once_for_its_model_and_each_for_its_prov
     assert left == {"model:far": 7, "provider:one": 7, "provider:two": 7}, "and one asked for now"
 
 
+# --- where requests wait for a place --------------------------------------------------------------
+
+
+def _narrow(store: Store, **limits: Any) -> tuple[Brain, Shares]:
+    """An engine that takes one request at a time."""
+    brain, shares = _router(store, **_big(**limits))
+    brain.apply({"big@h": service("big@h", "big", metadata={"max_concurrency": 1})})
+    return brain, shares
+
+
+def test_who_waited_for_a_place_asks_for_its_limits_when_it_is_its_turn() -> None:
+    store = Store()
+    brain, shares = _narrow(store, rpm=9)
+    first, second = begin(brain, "big"), begin(brain, "big")
+    assert isinstance(_next(first, store, 0.0), Attempt)
+    assert isinstance(second.next(0.0), Wait)
+    assert shares.take_asks() == [], "what waits takes nothing yet"
+    calls = _calls(second)
+    first.ended(end())
+    assert calls
+    assert name_of(_next(second, store, 1.0)) == "big@h"
+    second.ended(end(now=2.0))
+    assert in_flight(brain) == 0
+
+
+def test_a_place_that_a_limit_keeps_from_one_goes_to_the_next() -> None:
+    store = Store()
+    brain, shares = _narrow(store, rpm=1)
+    brain.apply({"big@h": service("big@h", "big", "small", metadata={"max_concurrency": 1})})
+    brain.apply({"small@h": None})
+    assert isinstance(_asks(brain, store), Attempt)
+    (node,) = (one.node for one in brain.table.upstreams.values())
+    node.in_flight = 0
+    over, waits = begin(brain, "big"), begin(brain, "small")
+    assert isinstance(over.next(0.0), Wait), "it asks"
+    assert isinstance(waits.next(0.0), Wait), "the place is taken for as long"
+    calls = _calls(waits)
+    store.serve(shares, 0.0)
+    assert isinstance(over.next(0.0), Problem)
+    assert calls
+    assert name_of(waits.next(0.0)) == "big@h"
+
+
 # --- what is handed out comes back ----------------------------------------------------------------
 
 

@@ -1,0 +1,219 @@
+"""Two routers on one Redis: limits are exact for all their clients together, and what happens
+while Redis is away is what the configuration says, at once."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.fleet import Fleet, Part, answer_of, chat
+from tests.support.load import Reply, many, statuses
+from tests.support.mock import start_mock
+from tests.support.redis import RedisServer
+from tests.support.until import until
+
+pytestmark = pytest.mark.real
+
+CLIENTS = 50
+TPM = 3_000
+MODELS = ["few", "enough", "tokens", "places", "free"]
+CHAT = "/v1/chat/completions"
+#: What an answer of the mock engine costs, and a prompt of `load.many`.
+TOKENS_MAX = 40
+
+
+class Pair(Fleet):
+    """Two routers, an engine behind both, a Redis between them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.redis = RedisServer(self.processes, folder).start()
+        self.engine = asyncio.run(start_mock(self.processes, name="engine", models=MODELS))
+
+    def begin(self, models: dict[str, Any], **config: Any) -> "Pair":
+        config = {
+            "registries": [],
+            "redis": self.redis.url,
+            # A shared machine pauses for longer than a Redis should take.
+            "redis_timeout_ms": 4_000,
+            "static_services": [
+                {
+                    "name": "engine",
+                    "host": "127.0.0.1",
+                    "port": self.engine.port,
+                    "metadata": {"models": MODELS},
+                }
+            ],
+            "models": {name: {"limits": limits} for name, limits in models.items()},
+            **config,
+        }
+        self.routers = [self.router(name=f"router-{n}", **config) for n in (1, 2)]
+        return self
+
+    async def flood(self, model: str, count: int, **more: Any) -> list[Reply]:
+        """From all clients at once, half of them at each router."""
+        found = await asyncio.gather(
+            *(
+                many(one.url, count // 2, model=model, at_once=CLIENTS // 2, **more)
+                for one in self.routers
+            )
+        )
+        return [reply for replies in found for reply in replies]
+
+    def shared(self) -> bool:
+        """Whether each router would hear of what the other granted."""
+        return all("limits are shared again" in one.process.log for one in self.routers)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with Pair(tmp_path_factory.mktemp("shared")) as pair:
+        yield pair.begin(
+            {
+                "few": {"rpm": 100},
+                "enough": {"rpm": 100},
+                "tokens": {"tpm": TPM},
+                "places": {"max_concurrency": 10},
+            }
+        )
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with Pair(tmp_path) as pair:
+        yield pair
+
+
+def _tokens(reply: Reply) -> int:
+    used: int = json.loads(reply.text)["usage"]["total_tokens"]
+    return used
+
+
+def _asks(router: Part, model: str) -> tuple[int, float]:
+    """Status, and how long it took."""
+    began = time.monotonic()
+    status = answer_of(router.url + CHAT, chat(model)).status
+    return status, time.monotonic() - began
+
+
+# --- exact ----------------------------------------------------------------------------------------
+
+
+async def test_a_hundred_requests_a_minute_are_a_hundred_for_all_routers(house: Pair) -> None:
+    began = time.monotonic()
+    replies = await house.flood("few", 400)
+    took_s = time.monotonic() - began
+    seen = statuses(replies)
+    assert set(seen) == {200, 429}
+    assert 100 <= seen[200] <= 100 + took_s * 100 / 60
+    every = [one.process.log for one in house.routers]
+    assert not any("Redis is away" in log for log in every)
+
+
+async def test_no_request_is_refused_too_early(house: Pair) -> None:
+    assert statuses(await house.flood("enough", 100)) == {200: 100}
+
+
+async def test_a_token_limit_is_one_for_all_routers(house: Pair) -> None:
+    began = time.monotonic()
+    replies = await house.flood("tokens", 400)
+    took_s = time.monotonic() - began
+    seen = statuses(replies)
+    assert set(seen) == {200, 429}
+    used = sum(_tokens(one) for one in replies if one.status == 200)
+    assert used >= TPM - TOKENS_MAX, "none is refused while there is room"
+    assert used <= TPM + took_s * TPM / 60 + CLIENTS * TOKENS_MAX, "but for those in flight"
+
+
+async def test_places_are_for_all_routers_and_each_that_comes_free_is_taken(house: Pair) -> None:
+    slow = {"x-mock-delay-ms": "400"}
+    replies = await house.flood("places", 50, headers=slow)
+    assert statuses(replies) == {200: 10, 429: 40}
+    again = await house.flood("places", 10, headers=slow)
+    assert statuses(again) == {200: 10}
+
+
+def test_places_that_a_router_held_when_it_died_come_back(house: Pair) -> None:
+    dead = " ".join(f"9999999999999 dead:{n}" for n in range(10))
+    house.redis.ask(f"ZADD creche:limit-runs:model:places {dead}")
+    assert _asks(house.routers[0], "places")[0] == 429
+    lapsed = dead.replace("9999999999999", "1")
+    house.redis.ask(f"ZADD creche:limit-runs:model:places {lapsed}")
+    assert _asks(house.routers[0], "places")[0] == 200
+
+
+# --- Redis stops midway ---------------------------------------------------------------------------
+
+
+async def _stopped_midway(pair: Pair, how: str) -> tuple[list[Reply], list[float]]:
+    """Requests of all clients, Redis stopping among them: what they got, and how long each took."""
+    took: list[float] = []
+    stopped = asyncio.Event()
+
+    async def client(router: Part, http: aiohttp.ClientSession) -> list[Reply]:
+        replies = []
+        for _ in range(8):
+            began = time.monotonic()
+            async with http.post(router.url + CHAT, json=chat("few")) as answer:
+                replies.append(Reply(answer.status, await answer.text()))
+            took.append(time.monotonic() - began)
+            if len(took) > CLIENTS and not stopped.is_set():
+                stopped.set()
+                pair.redis.freeze() if how == "frozen" else pair.redis.kill9()
+        return replies
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        clients = [client(pair.routers[n % 2], http) for n in range(CLIENTS)]
+        found = await asyncio.gather(*clients)
+    return [reply for replies in found for reply in replies], took
+
+
+async def _comes_back(pair: Pair, how: str) -> float:
+    """How long until both routers count together again."""
+    pair.redis.thaw() if how == "frozen" else pair.redis.start()
+    began = time.monotonic()
+    await until(_true(pair.shared), 10, "limits are shared again")
+    return time.monotonic() - began
+
+
+def _true(look: Any) -> Any:
+    async def found() -> bool:
+        return bool(await asyncio.to_thread(look))
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("policy", "how"),
+    [("local", "frozen"), ("local", "killed"), ("open", "frozen"), ("refuse", "killed")],
+)
+async def test_the_policy_holds_while_redis_is_away_and_nobody_hangs(
+    pair: Pair, how: str, policy: str
+) -> None:
+    pair.begin({"few": {"rpm": 150}}, redis_timeout_ms=300, limits_without_redis=policy)
+    replies, took = await _stopped_midway(pair, how)
+    seen = statuses(replies)
+    assert max(took) < 5
+    refused = {"local": 429, "open": 0, "refuse": 503}[policy]
+    assert set(seen) <= {200, refused}
+    if policy == "open":
+        assert seen == {200: 8 * CLIENTS}
+    elif policy == "local":
+        # Each holds the whole limit alone: two routers, at most twice of it.
+        assert 150 <= seen[200] <= 2 * 150 + sum(took) / CLIENTS * 2 * 150 / 60
+    else:
+        assert seen[503] > 0
+        assert "limits_unavailable" in next(one.text for one in replies if one.status == 503)
+    status, asked_s = await asyncio.to_thread(_asks, pair.routers[0], "free")
+    assert status == 200, "what has no limit asks nobody"
+    assert asked_s < 1
+    assert await _comes_back(pair, how) < 2
+    if policy == "local":
+        status, _ = await asyncio.to_thread(_asks, pair.routers[1], "few")
+        assert status == 429, "what was granted alone is counted"
