@@ -29,6 +29,7 @@ from router.check import (
     sources,
     strategies,
     tls,
+    usage,
     virtual,
 )
 from router.check.file import File
@@ -60,6 +61,7 @@ THEMES: tuple[Callable[[File], Iterator[Problem]], ...] = (
     cache.find,
     breakers.find,
     tls.find,
+    usage.find,
 )
 
 

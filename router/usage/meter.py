@@ -7,6 +7,7 @@ A router that is killed loses what it counted since the last writing; one that i
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from math import inf
 
@@ -151,7 +152,9 @@ class Meter:
             self._failed("it took too long")
         if self._why:
             _log.error("the last usage could not be written and is lost", rows=len(self._ledger))
-        await self._store.close()
+        with contextlib.suppress(TimeoutError):  # a disk that stands still holds up nobody
+            async with asyncio.timeout(CLOSE_S):
+                await self._store.close()
 
     async def _write(self) -> None:
         async with self._lock:
