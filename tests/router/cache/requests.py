@@ -21,11 +21,14 @@ GOOD = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
 JSON = b"application/json"
 
 
-def caching(cache: Cache | None = None, **more: Any) -> Brain:
-    """`m` is kept, `plain` is not. Whom to wake is in `brain.cache.soon`, a Later."""
+def caching(cache: Cache | None = None, places: int | None = None, **more: Any) -> Brain:
+    """`m` is kept, `plain` is not. Whom to wake is in `brain.cache.soon`, a Later. `places`: so
+    many requests at once may be at their engine, and others wait in the queue."""
     models = {"m": Model(cache=True, fallbacks=("other",)), **more.pop("named", {})}
     config = Config(models=models, cache=cache or Cache(), **more)
-    found = brain(service("a@h", "m", "plain"), service("b@h", "other"), config=config)
+    metadata = {} if places is None else {"max_concurrency": places}
+    engine = service("a@h", "m", "plain", metadata=metadata)
+    found = brain(engine, service("b@h", "other"), config=config)
     found.cache.soon = Later()
     return found
 

@@ -1,5 +1,6 @@
 """The cache in a whole Brain, under any interleaving: identical requests come, are answered well or
-badly, fail, leave, wait too long, and the shared store answers early, late or not at all.
+badly, fail, leave, wait too long, stand in the queue for an engine that has one place, and the
+shared store answers early, late or not at all.
 
 After every step: whoever waits does so for somebody who has not ended, nothing but good answers is
 kept, and nobody is told another question's answer.
@@ -30,7 +31,7 @@ class Requests(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.brain = caching(Cache(waiting_max=3, bytes_max=1_200))
+        self.brain = caching(Cache(waiting_max=3, bytes_max=1_200), places=1)
         later = self.brain.cache.soon
         assert isinstance(later, Later)
         self.later = later
@@ -146,9 +147,11 @@ class Requests(RuleBasedStateMachine):
         assert self.brain.cache.memory.bytes <= 1_200
 
     def teardown(self) -> None:
-        """Whatever is left ends, without the clock's help: nobody waits for ever."""
+        """Whatever is left ends; only who backs off or stands in the queue has the clock's help."""
         self.brain.cache.shared = None
-        while self.running:
+        for _ in range(20 * len(self.running)):
+            if not self.running:
+                break
             asks = self._pick(0, asks=True)
             looks = next((one for one in self.running if one[1].waits and not one[1].woken), None)
             if asks is not None and isinstance(asks[1].step, Attempt):
@@ -156,12 +159,14 @@ class Requests(RuleBasedStateMachine):
             elif self.store.tells:
                 self.the_store_answers(0, has=False)
             elif looks is not None and looks[1].plan.cache == "miss":
-                self.has_waited_long_enough(self.running.index(looks))  # a backoff
+                self.now += 31.0
+                self.has_waited_long_enough(self.running.index(looks))
             else:
                 before = len(self.running)
                 self.the_loop_turns()
                 assert len(self.running) < before or self._pick(0, asks=True), "somebody waits"
             self.whoever_waits_waits_for_somebody()
+        assert not self.running, "somebody waits for ever"
         assert self.brain.cache.room.used == 0
         assert (len(self.brain.cache.flights), self.brain.cache.flights.waiting) == (0, 0)
         assert all(state.in_flight == 0 for state in self.brain.states())
