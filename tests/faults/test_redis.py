@@ -13,7 +13,7 @@ from tests.registry.running import Watch, body_of
 from tests.support.fleet import Fleet, Part, ask, mock
 from tests.support.load import many, statuses
 from tests.support.redis import Keeps, RedisServer
-from tests.support.until import until
+from tests.support.until import until, until_sync
 
 pytestmark = pytest.mark.real
 
@@ -32,16 +32,27 @@ class Pair(Fleet):
     def begin(self) -> "Pair":
         self.redis.start()
         shared = {"state": self.redis.url, "lease": LEASE, "state_timeout_s": 1}
-        self.one = self._part("registry-1", "registry", shared, start=True)
-        self.two = self._part("registry-2", "registry", shared, start=True)
+        self.one = self.registry(name="registry-1", start=False, **shared)
+        self.two = self.registry(name="registry-2", start=False, **shared)
         urls = [self.one.url, self.two.url]
         engines = [mock("one", "m", "only-one"), mock("two", "m")]
-        sitter = self.babysitter("sitter", engines, start=False, registries=urls).start(ready=None)
-        sitter.process.ready_sync(sitter.url + "/health", 60)
-        self.router(registries=urls)
-        self.router(name="router-2", registries=urls[::-1])
-        self.wait_service("one@test", healthy=True)
-        self.wait_service("two@test", healthy=True)
+        self.babysitter("sitter", engines, start=False, registries=urls)
+        self.router(start=False, registries=urls)
+        self.router(name="router-2", start=False, registries=urls[::-1])
+        for part in self.parts.values():
+            part.start(ready=None)
+        for part in self.parts.values():
+            part.process.ready_sync(part.url + "/ready", 60)
+        return self
+
+    def well(self) -> "Pair":
+        """All of it, whatever the test before did."""
+        for name, one in view(self.one).items():
+            if one[3]:
+                assert self.two.post(f"/services/{name}/undrain")[0] == 200
+        for name in ("one@test", "two@test"):
+            self.wait_service(name, healthy=True)
+        until_sync(self.agree, 15, "all have one view")
         return self
 
     def views(self) -> list[dict[str, Any]]:
@@ -74,17 +85,27 @@ async def healthy(part: Part) -> None:
     )
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    with Pair(tmp_path, keeps="always") as pair:
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with Pair(tmp_path_factory.mktemp("keeping"), keeps="always") as pair:
         yield pair.begin()
 
 
-@pytest.fixture
-def forgetful(tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def forgetting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Its Redis keeps nothing on disk."""
-    with Pair(tmp_path, keeps="nothing") as pair:
+    with Pair(tmp_path_factory.mktemp("forgetting"), keeps="nothing") as pair:
         yield pair.begin()
+
+
+@pytest.fixture
+def pair(keeping: Pair) -> Pair:
+    return keeping.well()
+
+
+@pytest.fixture
+def forgetful(forgetting: Pair) -> Pair:
+    return forgetting.well()
 
 
 async def test_no_request_fails_while_either_registry_dies_then_both(pair: Pair) -> None:
