@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,9 @@ from tests.support.until import until
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    with Fleet(tmp_path) as fleet:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("killed")) as fleet:
         fleet.registry()
         fleet.babysitter(
             "sitter",
@@ -25,9 +24,15 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             defaults={"backoff_first_s": 0.2, "backoff_max_s": 0.5},
         )
         fleet.router()
-        fleet.wait_service("one@test", healthy=True)
-        fleet.wait_service("two@test", healthy=True)
         yield fleet
+
+
+@pytest.fixture
+def fleet(whole: Fleet) -> Fleet:
+    """All of it well, whatever the test before did."""
+    for name in ("one@test", "two@test"):
+        whole.wait_service(name, healthy=True, set_aside=False, breaker="closed", in_flight=0)
+    return whole
 
 
 def pid_of(fleet: Fleet, engine: str) -> int:
@@ -87,13 +92,14 @@ async def test_streams_that_had_a_byte_end_in_band_with_an_error(fleet: Fleet) -
 
 async def test_it_leaves_rotation_is_restarted_and_comes_back(fleet: Fleet) -> None:
     before = fleet.wait_service("one@test", healthy=True)
+    restarts = fleet.parts["sitter"].get("/engines/one")["restarts"]
     os.kill(pid_of(fleet, "one"), signal.SIGKILL)
     gone = await asyncio.to_thread(fleet.wait_service, "one@test", healthy=False)
     assert gone["reasons"]
     back = await asyncio.to_thread(fleet.wait_service, "one@test", healthy=True)
     assert back["instance_id"] != before["instance_id"], "a new life has a new id"
     engine = fleet.parts["sitter"].get("/engines/one")
-    assert engine["restarts"] == 1
+    assert engine["restarts"] == restarts + 1
     assert engine["last_exit"]["cause"] == "signal"
     assert engine["last_exit"]["signal"] == "SIGKILL"
     replies = await many(fleet.url, 20, model="m")

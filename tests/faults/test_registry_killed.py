@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,15 +15,27 @@ pytestmark = pytest.mark.real
 LEASE = {"beat_s": 1, "lease_s": 4}
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    with Fleet(tmp_path) as fleet:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("killed")) as fleet:
         fleet.registry(lease=LEASE)
         fleet.babysitter("sitter", [mock("one", "m", "only-one"), mock("two", "m")])
         fleet.router()
-        fleet.wait_service("one@test", healthy=True)
-        fleet.wait_service("two@test", healthy=True)
         yield fleet
+
+
+@pytest.fixture
+def fleet(whole: Fleet) -> Fleet:
+    """All of it runs, whatever the test before ended."""
+    for part in whole.parts.values():
+        if not part.process.alive:
+            part.start(ready=None)
+    sitter = whole.parts["sitter"]
+    sitter.process.ready_sync(sitter.url + "/ready")
+    sitter.post("/engines/two/start")
+    for name in ("one@test", "two@test"):
+        whole.wait_service(name, healthy=True, timeout_s=40)
+    return whole
 
 
 async def test_none_of_500_requests_fails_while_it_dies_and_returns(fleet: Fleet) -> None:
