@@ -188,7 +188,7 @@ class RouterCollector(Collector):
                 if count:
                     attempts.add_metric([upstream.name, WORDS[outcome]], count)
             in_flight.add_metric([upstream.name], node.in_flight)
-            if node.slots is not None and node.slots.cap is not None:
+            if node.slots is not None:
                 cap.add_metric([upstream.name], node.slots.cap)
             fit.add_metric([upstream.name], float(upstream.fit))
             out.add_metric([upstream.name], float(node.out))

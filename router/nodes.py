@@ -156,7 +156,9 @@ class Node:
         """How many requests it takes at once, as its record says."""
         if self.slots is not None:
             self.slots.declare(max_concurrency)
-        elif max_concurrency is not None:
+            if not self.slots.known:
+                self.slots = None
+        elif max_concurrency is not None and max_concurrency > 0:
             self.slots = Slots(max_concurrency)
             self.steady = False  # each end makes room for one that waits
 
@@ -167,7 +169,7 @@ class Node:
         if slots is None:
             slots = Slots()
             slots.refused(self.in_flight, now)
-            if slots.cap is None:
+            if not slots.known:
                 return False
             self.slots = slots
             self.steady = False
@@ -181,7 +183,7 @@ class Node:
         if slots is None:
             return False
         slots.forget(now)
-        if slots.cap is not None:
+        if slots.known:
             return False
         self.slots = None
         self.steady = self.is_steady

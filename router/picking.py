@@ -164,6 +164,8 @@ class Picking(Known):
                 break
             if picky:
                 able = self._allowed(plan, tier, now)
+            elif not _any_busy(tier, now):
+                able = tier
             else:
                 able = tuple(one for one in tier if self._has_room(plan, one.node, now))
                 plan.full = plan.full or len(able) < len(tier)
@@ -197,7 +199,7 @@ class Picking(Known):
         is left in peace."""
         slots = node.slots
         rests = node.rest_until > now and plan.unplaced is None
-        if slots is None or slots.cap is None:
+        if slots is None:
             return not (rests and plan.full)
         # The place that its running attempt holds is free before the next begins.
         return node.in_flight - (plan.node is node) < slots.cap and not rests
@@ -209,7 +211,7 @@ class Picking(Known):
 
     def is_full(self, upstream: Upstream) -> bool:
         slots = upstream.node.slots
-        return slots is not None and slots.cap is not None and upstream.node.in_flight >= slots.cap
+        return slots is not None and upstream.node.in_flight >= slots.cap
 
     def capacity(
         self, targets: Iterable[Target], capability: str | None, now: float
@@ -221,7 +223,7 @@ class Picking(Known):
             of_target = 0
             for upstream in (*pool.fit, *pool.suspect):
                 slots, took_s = upstream.node.slots, upstream.node.answers.mean()
-                cap = 1 if slots is None or slots.cap is None else slots.cap
+                cap = 1 if slots is None else slots.cap
                 of_target += cap
                 if took_s is not None:
                     busy_s += cap * took_s
@@ -330,6 +332,18 @@ class Picking(Known):
         plan.hold(self.limiters.take(target, plan.grants, tokens, now))
         if before - plan.grants.keys():
             self.freed(now)
+
+
+def _any_busy(tier: Upstreams, now: float) -> bool:
+    """Mostly not: then there is nothing to sift."""
+    for upstream in tier:
+        node = upstream.node
+        if node.rest_until > now:
+            return True
+        slots = node.slots
+        if slots is not None and node.in_flight >= slots.cap:
+            return True
+    return False
 
 
 def _reaches(key: Key, upstream: Upstream) -> bool:

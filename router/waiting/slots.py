@@ -17,17 +17,22 @@ FORGET_S = 600.0
 
 
 class Slots:
-    """One upstream's. None anywhere: not known, so not limited."""
+    """One upstream's. `cap` counts where it is `known`; who knows neither has no use for this."""
 
     __slots__ = ("_good", "_refused_at", "cap", "declared", "learnt")
 
     def __init__(self, declared: int | None = None) -> None:
         self.declared = declared
         self.learnt: int | None = None
-        self.cap = declared
+        self.cap = 0
         #: Good answers while it was full, since the last change.
         self._good = 0
         self._refused_at = 0.0
+        self._settle()
+
+    @property
+    def known(self) -> bool:
+        return self.cap > 0
 
     def declare(self, declared: int | None) -> None:
         """Its record changed."""
@@ -36,7 +41,7 @@ class Slots:
 
     def refused(self, in_flight: int, now: float) -> None:
         """It asked for less. `in_flight`: the one that was refused included."""
-        if in_flight < 2 and self.cap is None:
+        if in_flight < 2 and not self.known:
             return
         self._refused_at = now
         self._good = 0
@@ -64,4 +69,4 @@ class Slots:
     def _settle(self) -> None:
         if self.learnt is not None and self.declared is not None and self.learnt >= self.declared:
             self.learnt = None  # it takes what it declares
-        self.cap = self.declared if self.learnt is None else self.learnt
+        self.cap = self.learnt or max(self.declared or 0, 0)  # records say what they like

@@ -11,6 +11,8 @@ from math import ceil
 from router.errors import Problem
 from router.waiting.queues import Reason, Refusal
 
+#: Nobody is asked to come back sooner: that is polling.
+SOON_S = 0.1
 _OWN = (Reason.SHARE, Reason.DISPLACED)
 
 
@@ -19,7 +21,8 @@ def problem(refusal: Refusal, model: str | None, who: str, *, limited: bool = Fa
     what = f"model '{model}'" if model else "this request"
     wait_s, patience_s = refusal.wait_s, refusal.patience_s
     late = refusal.reason is Reason.LATE
-    after_s = max((wait_s or 0.0) - (0.0 if late else patience_s), 1.0)
+    soon_s = max((wait_s or 0.0) - (0.0 if late else max(patience_s, 0.0)), SOON_S)
+    after_s = max(ceil(soon_s), 1)
     own = refusal.reason in _OWN
     if own:
         said = f"Too many requests of {who or 'this address'} wait for {what}"
@@ -33,9 +36,9 @@ def problem(refusal: Refusal, model: str | None, who: str, *, limited: bool = Fa
         said += f", its turn would come in {wait_s:.3g} s"
     return Problem(
         429 if own or limited else 503,
-        f"{said}. Try again in {ceil(after_s)} s",
+        f"{said}. Try again in {after_s} s",
         code="rate_limit_exceeded" if own or limited else "overloaded",
         type="requests" if own or limited else "server_error",
-        retry_after_s=ceil(after_s),
-        headers=(("retry-after-ms", str(ceil(after_s * 1000))),),
+        retry_after_s=after_s,
+        headers=(("retry-after-ms", str(ceil(soon_s * 1000))),),
     )

@@ -416,7 +416,7 @@ class Requests(RuleBasedStateMachine):
         assert self.brain.table.upstreams[upstream.name] is upstream
         assert upstream.fit or upstream.suspect
         slots = upstream.node.slots
-        assert slots is None or slots.cap is None or upstream.node.in_flight <= slots.cap
+        assert slots is None or upstream.node.in_flight <= slots.cap
         if target.provider is not None:
             assert (upstream.name, upstream.source) == (target.provider, providers.SOURCE)
         else:

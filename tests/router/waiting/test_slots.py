@@ -8,7 +8,7 @@ from router.waiting.slots import FORGET_S, RAISE_AFTER, Slots
 
 def test_it_takes_what_it_declares_and_any_number_where_it_says_nothing() -> None:
     assert Slots(4).cap == 4
-    assert Slots().cap is None
+    assert not Slots().known
 
 
 def test_a_refusal_teaches_that_one_less_is_enough() -> None:
@@ -27,7 +27,7 @@ def test_a_burst_that_is_refused_from_the_top_leaves_what_fits() -> None:
 def test_a_single_request_that_is_refused_says_nothing_of_how_many() -> None:
     slots = Slots()
     slots.refused(1, now=0.0)
-    assert slots.cap is None
+    assert not slots.known
 
 
 def test_there_is_always_one_place() -> None:
@@ -70,7 +70,7 @@ def test_a_refusal_is_forgotten_after_a_while() -> None:
     slots.forget(10.0 + FORGET_S - 1)
     assert slots.cap == 2
     slots.forget(10.0 + FORGET_S)
-    assert slots.cap is None
+    assert not slots.known
 
 
 def test_a_record_that_declares_otherwise_counts_at_once() -> None:
@@ -78,7 +78,7 @@ def test_a_record_that_declares_otherwise_counts_at_once() -> None:
     slots.declare(2)
     assert slots.cap == 2
     slots.declare(None)
-    assert slots.cap is None
+    assert not slots.known
 
 
 @given(
@@ -94,6 +94,6 @@ def test_it_is_never_less_than_one_nor_more_than_declared(
             slots.served(in_flight)
         else:
             slots.refused(in_flight, 0.0)
-        if slots.cap is not None:
+        if slots.known:
             assert slots.cap >= 1
             assert declared is None or slots.cap <= declared
