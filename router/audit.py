@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from common import clock, logs
+from common.wire.router import AuditEntry
 
 FILE = "audit.jsonl"
 OLDER = "audit.1.jsonl"
@@ -24,16 +24,6 @@ SHOWN_MAX = 1_000
 
 _log = logs.get("audit")
 _encode = msgspec.json.Encoder().encode
-
-
-class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    ts: str
-    who: str
-    peer: str
-    method: str
-    path: str
-    status: int
-    what: dict[str, Any] = {}
 
 
 class Audit:
@@ -46,7 +36,7 @@ class Audit:
         self, who: str, peer: str, method: str, path: str, status: int, what: dict[str, Any]
     ) -> None:
         """Durable when it returns. A disk that refuses is told in the log: the order was done."""
-        entry = Entry(
+        entry = AuditEntry(
             ts=clock.wire_time(clock.wall()),
             who=who,
             peer=peer,
@@ -62,7 +52,7 @@ class Audit:
             except OSError as why:
                 _log.error("an order could not be written down", file=str(self._file), why=str(why))
 
-    async def last(self, count: int) -> list[Entry]:
+    async def last(self, count: int) -> list[AuditEntry]:
         """The newest last."""
         async with self._turn:
             return await asyncio.to_thread(self._last, min(count, SHOWN_MAX))
@@ -80,8 +70,8 @@ class Audit:
         if full:
             self._file.replace(self._older)
 
-    def _last(self, count: int) -> list[Entry]:
-        found: list[Entry] = []
+    def _last(self, count: int) -> list[AuditEntry]:
+        found: list[AuditEntry] = []
         for file in (self._older, self._file):
             try:
                 lines = file.read_bytes().splitlines()
@@ -89,11 +79,11 @@ class Audit:
                 continue
             for line in lines[-count:]:
                 try:
-                    found.append(msgspec.json.decode(line, type=Entry))
+                    found.append(msgspec.json.decode(line, type=AuditEntry))
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue  # cut short by a crash
         return found[-count:]
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _fields(entry: AuditEntry) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(entry).items() if name != "ts"}

@@ -2,11 +2,7 @@
 
 import re
 
-from msgspec import Struct
-
-from router.caller import Scope
-from router.keys.record import Key, KeyNeeds, Positive
-from router.named import Budget, Limits, Priority, Privacy
+from router.keys.record import Key, Positive, Terms
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
 NAME_FORM = "letters, digits, . _ @ -, at most 128 of them"
@@ -17,19 +13,9 @@ class OrderError(Exception):
     """What is wrong with it: one sentence."""
 
 
-class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /admin/keys. As a Key's fields; `expires_s` counts from now."""
+class Order(Terms, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The body of POST /admin/keys. `expires_s` counts from now."""
 
-    name: str
-    tenant: str | None = None
-    scope: Scope = Scope.USE
-    models: tuple[str, ...] = ()
-    privacy: Privacy | None = None
-    needs: KeyNeeds = KeyNeeds()
-    limits: Limits = Limits()
-    budget: Budget = Budget()
-    weight: Positive = 1.0
-    priority_max: Priority = "high"
     expires_s: Positive | None = None
 
     def check(self) -> None:
@@ -47,19 +33,6 @@ class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise OrderError(f"{model!r}: a * stands at the end alone")
 
     def key(self, id: str, digest: str, now: float) -> Key:
-        return Key(
-            id=id,
-            name=self.name,
-            digest=digest,
-            created=now,
-            tenant=self.tenant,
-            scope=self.scope,
-            models=self.models,
-            privacy=self.privacy,
-            needs=self.needs,
-            limits=self.limits,
-            budget=self.budget,
-            weight=self.weight,
-            priority_max=self.priority_max,
-            expires=None if self.expires_s is None else now + self.expires_s,
-        )
+        terms = {name: getattr(self, name) for name in Terms.__struct_fields__}
+        expires = None if self.expires_s is None else now + self.expires_s
+        return Key(id=id, digest=digest, created=now, expires=expires, **terms)

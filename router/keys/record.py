@@ -34,14 +34,10 @@ class KeyNeeds(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     gpu: Literal["prefer", "require"] | None = None
 
 
-class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Times in unix seconds. Unknown fields are ignored: a newer router may have written them."""
+class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a key may do, as an operator orders it and as it is kept."""
 
-    id: str
     name: str
-    #: SHA-256 of its text, in hex.
-    digest: str
-    created: float
     tenant: str | None = None
     scope: Scope = Scope.USE
     #: Names that it may ask for; `*` at the end stands for anything. Empty: all.
@@ -55,6 +51,15 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: Positive = 1.0
     #: Its requests are no more urgent, whatever their `x-priority` says.
     priority_max: Priority = "high"
+
+
+class Key(Terms, frozen=True, kw_only=True, omit_defaults=True):
+    """Times in unix seconds. Unknown fields are ignored: a newer router may have written them."""
+
+    id: str
+    #: SHA-256 of its text, in hex.
+    digest: str
+    created: float
     expires: float | None = None
     revoked: float | None = None
 
