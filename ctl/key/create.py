@@ -24,6 +24,7 @@ Examples:
   creche key create ci --json | jq -r .text
 """
 PRIVACY = ("public", "internal", "confidential", "restricted")
+PRIORITIES = ("high", "normal", "low")
 EXPIRES_S_MAX = 20 * 366 * 86_400.0
 
 
@@ -44,6 +45,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget-tokens", metavar="N", type=int, help="tokens a month")
     parser.add_argument("--budget-cost", metavar="N", type=float, help="cost a month, as priced")
     parser.add_argument("--weight", metavar="W", type=float, help="its share where requests wait")
+    parser.add_argument(
+        "--priority-max", choices=PRIORITIES, help="its requests are no more urgent"
+    )
     parser.add_argument("--expires", metavar="30d", type=_time, help="after s, m, h or d")
 
 
@@ -72,6 +76,7 @@ def order(args: argparse.Namespace) -> dict[str, Any]:
         "limits": _said(limits),
         "budget": _said(budget),
         "weight": args.weight,
+        "priority_max": args.priority_max,
         "expires_s": args.expires,
     }
     return _said(said)

@@ -14,6 +14,7 @@ def find(file: File) -> Iterator[Problem]:
     yield from _hedges(file)
     yield from _bodies(file)
     yield from _score(file)
+    yield from _queue(file)
 
 
 def _said(file: File, table: str, first: str, second: str) -> Path:
@@ -112,3 +113,24 @@ def _score(file: File) -> Iterator[Problem]:
             effect="Candidates could not be compared.",
             fix="give one of health, latency, privacy, locality, cost a weight above 0",
         )
+
+
+def _queue(file: File) -> Iterator[Problem]:
+    queue = file.config.queue
+    if queue.waiting_max > queue.waiting_in_all_max:
+        yield file.warning(
+            _said(file, "queue", "waiting_max", "waiting_in_all_max"),
+            f"waiting_max ({queue.waiting_max:_}) is more than waiting_in_all_max"
+            f" ({queue.waiting_in_all_max:_})",
+            effect="As many never wait for one model: all of them together may not.",
+            fix=f"waiting_in_all_max = {4 * queue.waiting_max:_}",
+        )
+    for more, less in (("high_share", "normal_share"), ("normal_share", "low_share")):
+        of_more, of_less = getattr(queue, more), getattr(queue, less)
+        if of_more < of_less:
+            yield file.warning(
+                _said(file, "queue", more, less),
+                f"{more} ({of_more:g}) is less than {less} ({of_less:g})",
+                effect="Requests with the higher x-priority wait longer than those with the lower.",
+                fix=f"{less} = {of_more / 4:g}",
+            )
