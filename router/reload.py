@@ -193,7 +193,7 @@ class Reloader:
             if text is None:
                 return self._no(404, f"there is no version {number}")
             name = f"{self._file} (version {number})"
-            new = await self._take("rollback", loaded.load, text, name, before.loaded.config)
+            new = await self._take("rollback", loaded.load, text, name, before.loaded)
             if isinstance(new, Refused):
                 return new
             await self._look_no_more()

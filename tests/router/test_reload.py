@@ -166,7 +166,7 @@ async def test_what_refuses_a_start_refuses_a_reload(tmp_path: Path) -> None:
         assert "static_file" in refused.answer.problems[0]["text"]
         refused = await one.bad('listen = "0.0.0.0:8000"\n' + GOOD)
         assert "reachable by others" in refused.answer.problems[0]["text"]
-        assert 'client_keys = "none"' in refused.answer.problems[0]["fix"]
+        assert 'client_keys = "required"' in refused.answer.problems[0]["fix"]
         assert one.router.swaps == 0
 
 
