@@ -50,6 +50,7 @@ class Ticket:
     answer_model: str | None = None
     answer_head = b""
     comment_every_s = 0.0
+    keeps = False
 
     def __init__(self, desk: Desk, envelope: Envelope) -> None:
         self.desk = desk
