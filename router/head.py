@@ -360,13 +360,14 @@ def _read_target(head: Head, target: bytes) -> None:
     head.target_text = text = target.decode("latin-1")
     path, _, head.query = text.partition("?")
     head.path = path
-    if _DOTS.search(target, 0, len(path)) is not None:
+    # Most paths have neither, and looking for these costs a tenth of a search.
+    if ("." in path or "%" in path) and _DOTS.search(target, 0, len(path)) is not None:
         raise _bad("the target's path has a . or .. as a part")
 
 
 def request_line(method: bytes, target: bytes, version: str) -> bytes:
     """As it must have come. The parser also takes several spaces, and RTSP for HTTP."""
-    return b"%b %b HTTP/%b\r\n" % (method, target, version.encode())
+    return b"%b %b HTTP/1.%b\r\n" % (method, target, b"0" if version == "1.0" else b"1")
 
 
 def _origin_form(target: bytes, host: bytes) -> bytes:

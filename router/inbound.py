@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NEVER = float("inf")
 
 
+#: Of others the head says what becomes of them.
+_VERSIONS = ("1.1", "1.0")
 _EMPTY_LINE = b"\r\n\r\n"
 
 
@@ -304,7 +306,8 @@ class Inbound(asyncio.Protocol):
         parser = self._parser
         target = self._target
         method, version = parser.get_method(), parser.get_http_version()
-        self._check_line(request_line(method, target, version))
+        if version in _VERSIONS:
+            self._check_line(request_line(method, target, version))
         size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
         if size > state.limits.head_bytes_max:
             self._stop(_HEAD_TOO_LONG)
