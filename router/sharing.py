@@ -182,6 +182,8 @@ class SharedPlan(Plan):
         """It is in the air no more, or nobody waits for it."""
         self._asking = None
         asking.upstream.node.in_flight -= 1
+        if asking.upstream.node.slots is not None:
+            self._frees = asking.upstream  # offered to others once it is known what it does next
 
     def _woken(self) -> None:
         if self.wake is not None:
