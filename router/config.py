@@ -316,7 +316,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: A request waits so long for Redis; then Redis counts as away.
     redis_timeout_ms: Annotated[int, Meta(ge=5, le=4_000)] = 200
     #: While Redis is away, limits are held by each router alone ("local"), by nobody ("open"), or
-    #: what has a limit is answered with 503 ("refuse"). docs/routing.md#limits
+    #: what has a limit is answered with 503 ("refuse"). docs/limits.md
     limits_without_redis: Literal["local", "open", "refuse"] = "local"
     #: A FIN from a client: "close" frees its upstream, "answer" still answers.
     half_close: Literal["close", "answer"] = "close"

@@ -39,6 +39,7 @@ class RouterCollector(Collector):
         yield from self._models()
         yield from self._cache()
         yield from self._upstreams()
+        yield from self._shared_limits()
         yield from self._whole()
 
     def _models(self) -> Iterator[Family]:
@@ -194,6 +195,27 @@ class RouterCollector(Collector):
             out.add_metric([upstream.name], float(node.out))
             breaker.add_metric([upstream.name], _BREAKER[node.breaker.state])
         yield from (attempts, in_flight, cap, fit, out, breaker)
+
+    def _shared_limits(self) -> Iterator[Family]:
+        shares = self._brain.shares
+        if shares is None:
+            return
+        yield GaugeMetricFamily(
+            "creche_limits_shared",
+            "1 while limits are counted for all routers together, 0 while Redis is away.",
+            float(shares.up),
+        )
+        yield CounterMetricFamily(
+            "creche_limits_outages", "Times that Redis went away.", shares.outages
+        )
+        asked = CounterMetricFamily(
+            "creche_limits_asked",
+            "What requests asked Redis: granted, refused, or lost, since no answer came in time.",
+            labels=["answer"],
+        )
+        for state, count in shares.asked.items():
+            asked.add_metric([state.value], count)
+        yield asked
 
     def _whole(self) -> Iterator[Family]:
         yield GaugeMetricFamily(

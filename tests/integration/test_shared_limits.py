@@ -15,7 +15,7 @@ from tests.support.fleet import Fleet, Part, answer_of, chat
 from tests.support.load import Reply, many, statuses
 from tests.support.mock import start_mock
 from tests.support.redis import RedisServer
-from tests.support.until import until
+from tests.support.until import until, until_sync
 
 pytestmark = pytest.mark.real
 
@@ -145,6 +145,50 @@ def test_places_that_a_router_held_when_it_died_come_back(house: Pair) -> None:
     lapsed = dead.replace("9999999999999", "1")
     house.redis.ask(f"ZADD creche:limit-runs:model:places {lapsed}")
     assert _asks(house.routers[0], "places")[0] == 200
+
+
+# --- keys and tenants -----------------------------------------------------------------------------
+
+TOKEN = "cluster-token-of-the-shared-limits"
+
+
+async def test_the_limits_of_a_key_and_of_its_tenant_are_for_all_routers(
+    pair: Pair, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    pair.begin(
+        {},
+        client_keys="required",
+        token_file=str(file),
+        tenants={"lab": {"limits": {"rpm": 40}}},
+    )
+    ana = await asyncio.to_thread(_key, pair, "ana", limits={"rpm": 30})
+    bob = await asyncio.to_thread(_key, pair, "bob")
+    began = time.monotonic()
+    of_ana = statuses(await pair.flood("free", 100, headers=_bearer(ana)))
+    of_bob = statuses(await pair.flood("free", 100, headers=_bearer(bob)))
+    took_s = time.monotonic() - began
+    assert 30 <= of_ana[200] <= 30 + took_s * 30 / 60
+    assert 40 <= of_ana[200] + of_bob[200] <= 40 + took_s * 40 / 60
+    assert set(of_ana) == set(of_bob) == {200, 429}
+
+
+def _key(pair: Pair, name: str, **more: Any) -> str:
+    """A key of the tenant `lab` that both routers know."""
+    one, other = pair.routers
+    body = {"name": name, "tenant": "lab", **more}
+    made = answer_of(f"{one.url}/admin/keys", body, _bearer(TOKEN))
+    assert made.status == 201, made
+    text: str = made.body["text"]
+    models = f"{other.url}/v1/models"
+    until_sync(lambda: answer_of(models, headers=_bearer(text)).status == 200, 5, "it is known")
+    return text
+
+
+def _bearer(text: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {text}"}
 
 
 # --- Redis stops midway ---------------------------------------------------------------------------
