@@ -24,7 +24,8 @@ from common import clock, logs, redis_link, tasks
 from common.redis_link import AWAY, Access
 from common.redis_url import Where
 from router import limit_scripts as scripts
-from router.shares import LEASE_S, RENEW_S, Addition, Asking, Settlement, Shares
+from router.limit_terms import Addition, Asking, Settlement
+from router.shares import LEASE_S, RENEW_S, Shares
 
 #: Pipelines of asks on the way at once: one more goes out while another's answer is awaited.
 _LANES = 2

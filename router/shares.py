@@ -13,11 +13,9 @@ Redis too late takes nothing: `waits` says by Redis' clock when nobody waits any
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
-
-from msgspec import Struct
 
 from router import limit_scripts as scripts
+from router.limit_terms import Addition, Asking, Settlement, State
 from router.limits import Counted, Decision, Grant, Limiter
 from router.upstream import Upstream
 
@@ -33,52 +31,6 @@ WAITING_MAX = 100_000
 #: Names whose counts are remembered for an outage.
 NAMES_MAX = 10_000
 _NS = 1_000_000
-
-
-class State(Enum):
-    IN_AIR = "in the air"
-    GRANTED = "granted"
-    REFUSED = "refused"
-    LOST = "lost"
-
-
-class Asking:
-    """One request asks for what all its limits together must grant."""
-
-    __slots__ = (
-        "decisions",
-        "id",
-        "left",
-        "limiters",
-        "state",
-        "tokens",
-        "until",
-        "upstream",
-        "wake",
-    )
-
-    def __init__(
-        self,
-        id: str,
-        upstream: Upstream,
-        limiters: Sequence[Limiter],
-        tokens: int,
-        until: float,
-        wake: Callable[[], None],
-    ) -> None:
-        self.id = id
-        #: Who is asked next, if it is granted.
-        self.upstream = upstream
-        self.limiters = limiters
-        self.tokens = max(tokens, 1)
-        #: Nobody waits for longer.
-        self.until = until
-        self.wake = wake
-        self.state = State.IN_AIR
-        #: Of each limiter, once it was answered.
-        self.decisions: Sequence[tuple[Decision, ...]] = ()
-        #: Its request went on without it.
-        self.left = False
 
 
 class SharedGrant(Grant):
@@ -106,29 +58,6 @@ class SharedGrant(Grant):
         if limiter is not None:
             Grant.settle(self, None, now)
             self._shares.settled(limiter, self._id, self._cost, tokens)
-
-
-class Settlement(Struct, frozen=True):
-    name: str
-    id: str
-    tpm: int
-    cost: int
-    #: None: as much as it reserved.
-    used: int | None
-
-
-class Addition(Struct, frozen=True):
-    """What a router granted alone, in units of the scripts."""
-
-    id: str
-    name: str
-    rpm: int
-    tpm: int
-    requests: int
-    tokens: int
-    #: What all routers had granted before, as far as it has not drained.
-    requests_before: int = 0
-    tokens_before: int = 0
 
 
 class _Name:

@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from router import toomany
 from router.errors import Problem
+from router.limit_terms import Asking, State
 from router.limits import Grant, Limiter
 from router.nodes import Node
 from router.plan import Plan
 from router.seam import Attempt, End, Step, Wait
-from router.shares import Asking, Shares, State
+from router.shares import Shares
 from router.upstream import Upstream
 
 #: By then the next probe of Redis has been answered.

@@ -10,12 +10,13 @@ from router.caller import Caller
 from router.config import Config
 from router.envelope import Envelope, read_json
 from router.errors import Problem
+from router.limit_terms import Asking, State
 from router.limits import Limiter
 from router.named import Limits, Model
 from router.outcome import Failure, Outcome
 from router.plan import Plan
 from router.seam import Ask, Attempt, Step, Wait
-from router.shares import Asking, Shares, State
+from router.shares import Shares
 from tests.router.making import ask, begin, cloud, end, in_flight, name_of, service, with_file
 
 NS = 1_000_000
