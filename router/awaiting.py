@@ -55,10 +55,13 @@ class Awaiting(Course):
     #: It waits no more for a place, and was not asked yet what comes next.
     _called = False
     _ready: Attempt | None = None
+    #: It is a limit of the file that every place is taken of.
+    _limited = False
     #: Where a place has come free that nobody was offered yet.
     _frees: Upstream | None = None
 
     _brain: "Brain"
+    attempts: int
     started: float
     client: str
     state: ModelState
@@ -110,6 +113,11 @@ class Awaiting(Course):
         brain, config = self._brain, self._brain.config
         targets, self.crowded = self.crowded, ()
         most = config.retry.attempts_per_target
+        over = [brain.over(self, one, now) for one in targets]  # type: ignore[arg-type]
+        self._limited = any(over)
+        self.kind = self if self.attempts else (self.resolution.all, self.capability, self.needs)
+        limited = config.providers or any(target.limited for target in self.resolution.all)
+        self.cost = self.envelope.prompt().tokens if limited else 0
         rests_s = brain.rests_s(targets, self.capability, now)
         found = brain.queues.enter(
             self,
@@ -122,15 +130,10 @@ class Awaiting(Course):
         )
         if isinstance(found, Place):
             self.place = found
-            tried = self.tried or self._visits
-            self.kind = self if tried else (self.resolution.all, self.capability, self.needs)
-            limited = config.providers or any(target.limited for target in self.resolution.all)
-            self.cost = self.envelope.prompt().tokens if limited else 0
             self.restart(most)
             wait_s = found.until - now
             return Wait(min(wait_s, rests_s) if rests_s else wait_s)
-        over = [brain.over(self, one, now) for one in targets]  # type: ignore[arg-type]
-        self._unplaced(found, limited=any(over))
+        self._unplaced(found)
         self.restart(most)
         return self.look(now)
 
@@ -138,11 +141,10 @@ class Awaiting(Course):
         said = inf if self.patience_s is None else self.patience_s - (now - self.started)
         return min(self._brain.config.queue.wait_max_s - self.queued_s, said)
 
-    def _unplaced(self, refusal: Refusal, *, limited: bool = False) -> None:
-        """`limited`: it is a limit of the file that every place is taken of."""
+    def _unplaced(self, refusal: Refusal) -> None:
         self.state.refused_place(refusal.reason.value)
         who = "" if self.caller is ANYBODY else f"key '{self.caller.name}'"
-        self.unplaced = told.problem(refusal, self.model, who, limited=limited)
+        self.unplaced = told.problem(refusal, self.model, who, limited=self._limited)
 
     def _why_nobody(self, now: float) -> Problem:
         """Where no attempt was made."""

@@ -12,7 +12,7 @@ weight waits for ever; and who asks seldom is next after at most one turn of eve
 """
 
 from collections.abc import Iterator
-from math import floor
+from math import ceil
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -117,14 +117,9 @@ class Fair(Generic[T]):
         not what its turn would change. Not to be changed meanwhile."""
         return _in_order(self._root)
 
-    def leaves(self) -> Iterator[Share[T]]:
-        """Those in which somebody waits."""
-        found = self._root.waiting()
-        while found:
-            share = found.pop()
-            if share.entries:
-                yield share
-            found += share.waiting()
+    def top(self) -> list[Share[T]]:
+        """The shares right below the root, in which somebody waits."""
+        return self._root.waiting()
 
     def _turn(self) -> int:
         self._turns += 1
@@ -145,10 +140,13 @@ def position(leaf: Share[T], count: int, *, anew: bool = False) -> int:
         parent = share.parent
         start = parent.virtual if anew else share.start
         tag = start + (turns - 1) / share.weight
-        for other in parent.waiting():
-            if other is not share:
-                before = floor((tag - other.start) * other.weight) + 1
-                turns += min(max(before, 0), other.count)
+        for other in parent.children.values():
+            if other.count and other.start <= tag and other is not share:
+                ahead = (tag - other.start) * other.weight
+                before = ceil(ahead)
+                if before == ahead and (anew or other.turn < share.turn):
+                    before += 1  # of equal tags the one that waited longer is first
+                turns += before if before < other.count else other.count
         share = parent
     return turns
 

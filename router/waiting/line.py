@@ -6,7 +6,6 @@ The gap is measured while somebody waits, smoothed; before the first it is what 
 over the places there are. Where nothing moves it grows.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from enum import Enum
 from typing import Protocol
@@ -65,21 +64,31 @@ class Place:
         #: As it was predicted when it came. None: nothing was known.
         self.predicted_s: float | None = None
         self.leaf: Share[Place] = line.order.push(path, self)
+        line.kinds[waiter.kind] = line.kinds.get(waiter.kind, 0) + 1
 
 
 class Line:
     """`turn` says when it was last served, beside other lines that want the same places."""
 
-    __slots__ = ("_gap_s", "_moved", "_places", "key", "order", "turn")
+    __slots__ = ("_gap_s", "_moved", "_places", "key", "kinds", "order", "turn")
 
     def __init__(self, key: Key, places: int, service_s: float | None, now: float) -> None:
         """`places` take `service_s` each, as far as is known."""
         self.key = key
         self.order: Fair[Place] = Fair()
         self.turn = 0
+        #: Of those that wait, and how many are of each.
+        self.kinds: dict[object, int] = {}
         self._places = max(places, 1)
         self._gap_s = None if service_s is None else service_s / self._places
         self._moved = now
+
+    def left(self, place: Place) -> None:
+        """It is in the order no more."""
+        kind = place.waiter.kind
+        many = self.kinds.pop(kind) - 1
+        if many:
+            self.kinds[kind] = many
 
     def moved(self, now: float) -> None:
         """One had its turn."""
@@ -106,17 +115,17 @@ def heaviest(lines: Iterable[Line], mine: Place) -> Place:
     """Whose place goes where there are too many. Of the party (a tenant, or a caller without one)
     with the most places for its weight, the caller likewise; of that one the last, in its lowest
     band. Of equals that of `mine`."""
-    leaves = [leaf for line in lines for leaf in line.order.leaves()]
-    for level in (1, -1):
-        weights: dict[object, float] = defaultdict(float)
-        for leaf in leaves:
-            key, weight = _path(leaf)[level]
-            weights[key] += leaf.count / weight
-        own = mine.path[level][0]
-        chosen = max(weights, key=lambda key: (weights[key], key == own))
-        leaves = [leaf for leaf in leaves if _path(leaf)[level][0] == chosen]
-    return last(max(leaves, key=lambda leaf: (_path(leaf)[0], leaf is mine.leaf)))
+    bands = [band for line in lines for band in line.order.top()]
+    parties = _most([one for band in bands for one in band.waiting()], mine.path[1][0])
+    leaves = _most([leaf for one in parties for leaf in one.waiting() or [one]], mine.path[-1][0])
+    return last(max(leaves, key=lambda leaf: (last(leaf).path[0], leaf is mine.leaf)))
 
 
-def _path(leaf: Share[Place]) -> Path:
-    return last(leaf).path
+def _most(shares: list[Share[Place]], own: object) -> list[Share[Place]]:
+    """Those of the one, in whatever band and line, that has the most for its weight."""
+    weights: dict[object, float] = {}
+    for one in shares:
+        weights[one.key] = weights.get(one.key, 0.0) + one.count / one.weight
+    most = max(weights.values())
+    chosen = own if weights.get(own) == most else max(weights, key=weights.__getitem__)
+    return [one for one in shares if one.key == chosen]

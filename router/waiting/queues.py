@@ -112,7 +112,7 @@ class Queues:
         """Without a turn."""
         line = place.line
         line.order.drop(place.leaf, place)
-        self._left(line)
+        self._left(place)
 
     def ahead(self, key: Key) -> int:
         """How many wait for the same."""
@@ -144,6 +144,8 @@ class Queues:
     def _serve(self, line: Line, full: dict[object, int], now: float) -> bool:
         """Its next, if there is a place for any of it. `full`: kinds that found none, at what cost;
         nothing comes free meanwhile."""
+        if _none_left(line, full):
+            return False
         going = []
         took = False
         for _, place in line.order:
@@ -154,6 +156,8 @@ class Queues:
             verdict = waiter.offered(now)
             if verdict is Verdict.FULL:
                 full[waiter.kind] = waiter.cost
+                if _none_left(line, full):
+                    break
                 continue
             going.append(place)
             if verdict is Verdict.TAKES:
@@ -166,12 +170,19 @@ class Queues:
                 line.turn = self._turns = self._turns + 1
             else:
                 line.order.drop(place.leaf, place)
-            self._left(line)
+            self._left(place)
         for place in going:
             place.waiter.called()
         return took
 
-    def _left(self, line: Line) -> None:
+    def _left(self, place: Place) -> None:
+        line = place.line
+        line.left(place)
         self.waiting -= 1
         if not line.order:
             self.lines.pop(line.key, None)
+
+
+def _none_left(line: Line, full: dict[object, int]) -> bool:
+    """Every kind that waits there found no place, at no cost."""
+    return all(full.get(kind) == 0 for kind in line.kinds)

@@ -94,6 +94,7 @@ class Requests(RuleBasedStateMachine):
         self.limiters: set[Limiter] = set()
         #: Those that waited for a place, and may go on.
         self.woken: list[Plan] = []
+        self.offered: list[Plan] = []
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -381,6 +382,13 @@ class Requests(RuleBasedStateMachine):
         assert step.number == plan.attempts <= RETRY.attempts_max
         assert plan.state.hedging._saved > -1e-6
 
+    def _wakes(self, plan: Plan) -> None:
+        """What it was offered it has taken: looked at now, as it was then."""
+        self.woken.append(plan)
+        if plan._ready is not None:
+            self.offered.append(plan)
+            self._asked(plan)
+
     def _go_on_woken(self) -> None:
         """As the relay does, in the next turn of its loop."""
         while self.woken:
@@ -400,12 +408,15 @@ class Requests(RuleBasedStateMachine):
             return
         self.plans.append((plan, step))
         if isinstance(step, Wait):
-            plan.wake = lambda: self.woken.append(plan)
+            plan.wake = lambda: self._wakes(plan)
         assert plan.attempts <= RETRY.attempts_max
         hedges = plan.hedged is not None
         assert len(plan.tried) <= RETRY.attempts_per_target + plan.resumes + hedges
         if isinstance(step, Attempt):
-            self._asked(plan)
+            if plan in self.offered:
+                self.offered.remove(plan)
+            else:
+                self._asked(plan)
         elif isinstance(step, Problem) and step.status == 503 and not plan.attempts:
             self._nobody(plan)
 
