@@ -1,9 +1,10 @@
 """Those that wait for the same models: their order, and how fast it moves. Pure: time is given.
 
-    wait of one more = its position × the gap between two turns
+    wait of one more = its position × the gap between two turns × slip
 
 The gap is measured while somebody waits, smoothed; before the first it is what answers took lately
-over the places there are. Where nothing moves it grows.
+over the places there are. Where nothing moves it grows. `slip`: who has much waiting is overtaken
+by others that ask seldom; by how much is learnt from those that had their turn.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,11 @@ from router.waiting.fair import Fair, Share, Step, last, position
 Key = frozenset[tuple[tuple[str, ...], str | None]]
 #: Its band (0 is the highest), its tenant where it has one, and its caller: each with its weight.
 Path = tuple[Step, ...]
-#: How much the last gap counts.
+#: How much the last gap counts, and the last turn of one that was far back.
 _NEWEST = 0.1
+#: Nearer positions slip by nothing: they are next whoever comes.
+FAR = 8
+_SLIP_MAX = 4.0
 
 
 class Verdict(Enum):
@@ -51,7 +55,9 @@ class Waiter(Protocol):
 class Place:
     """One that waits. `until` is monotonic time."""
 
-    __slots__ = ("leaf", "line", "path", "predicted_s", "since", "until", "waiter")
+    __slots__ = (
+        "leaf", "line", "path", "position", "predicted_s", "since", "turns", "until", "waiter",
+    )  # fmt: skip
 
     def __init__(
         self, waiter: Waiter, line: "Line", path: Path, since: float, until: float
@@ -64,19 +70,27 @@ class Place:
         #: As it was predicted when it came. None: nothing was known.
         self.predicted_s: float | None = None
         self.leaf: Share[Place] = line.order.push(path, self)
+        #: When it came, and how many turns there had been.
+        self.position = position(self.leaf, self.leaf.count)
+        self.turns = line.turns
         line.kinds[waiter.kind] = line.kinds.get(waiter.kind, 0) + 1
 
 
 class Line:
     """`turn` says when it was last served, beside other lines that want the same places."""
 
-    __slots__ = ("_gap_s", "_moved", "_places", "key", "kinds", "order", "turn")
+    __slots__ = (
+        "_gap_s", "_moved", "_places", "_slip", "key", "kinds", "order", "turn", "turns",
+    )  # fmt: skip
 
     def __init__(self, key: Key, places: int, service_s: float | None, now: float) -> None:
         """`places` take `service_s` each, as far as is known."""
         self.key = key
         self.order: Fair[Place] = Fair()
         self.turn = 0
+        #: How many it had.
+        self.turns = 0
+        self._slip = 1.0
         #: Of those that wait, and how many are of each.
         self.kinds: dict[object, int] = {}
         self._places = max(places, 1)
@@ -90,8 +104,12 @@ class Line:
         if many:
             self.kinds[kind] = many
 
-    def moved(self, now: float) -> None:
+    def moved(self, place: Place, now: float) -> None:
         """One had its turn."""
+        self.turns += 1
+        if place.position >= FAR:
+            slip = min((self.turns - place.turns) / place.position, _SLIP_MAX)
+            self._slip = max(self._slip + _NEWEST * (slip - self._slip), 1.0)
         gap, before = max(now - self._moved, 0.0), self._gap_s
         self._gap_s = gap if before is None else before + _NEWEST * (gap - before)
         self._moved = now
@@ -108,7 +126,13 @@ class Line:
         gap_s = self.gap_s(now)
         if gap_s is None:
             return None
-        return gap_s * position(place.leaf, 1 if anew else place.leaf.count, anew=anew)
+        if anew:
+            turns = position(place.leaf, 1, anew=True)
+        elif place is last(place.leaf) and place.turns == self.turns:
+            turns = place.position  # it has just come
+        else:
+            turns = position(place.leaf, place.leaf.count)
+        return gap_s * turns * (self._slip if turns >= FAR else 1.0)
 
 
 def heaviest(lines: Iterable[Line], mine: Place) -> Place:

@@ -166,7 +166,7 @@ class Queues:
         for place in going:
             if took and place is going[-1]:
                 line.order.take(place.leaf, place)
-                line.moved(now)
+                line.moved(place, now)
                 line.turn = self._turns = self._turns + 1
             else:
                 line.order.drop(place.leaf, place)

@@ -236,6 +236,26 @@ def test_turns_that_come_faster_or_slower_correct_the_prediction() -> None:
     assert line.gap_s(desk.now + 60.0) == 60.0, "where nothing moves it grows"
 
 
+def test_who_has_much_waiting_is_told_how_others_that_ask_seldom_delay_it() -> None:
+    """Every other turn goes to one that has just come: `ana` is overtaken by as many as she has."""
+    desk = _one(service_s=1.0)
+    runs, _ = desk.ask("ana")
+    told: dict[Asks, float] = {}
+    waited = []
+    for _ in range(400):
+        while desk.queues.waiting < 20:
+            ana, place = desk.ask("ana", patience_s=1e6)
+            assert isinstance(place, Place) and place.predicted_s is not None
+            told[ana] = desk.now + place.predicted_s
+        desk.ask("bob")
+        desk.now += 1.0
+        desk.end(runs)
+        runs = desk.fleet.at["a"][0]
+        if runs in told:
+            waited.append(desk.now - told.pop(runs))
+    assert abs(sum(waited[-50:]) / 50) < 5, "of forty seconds"
+
+
 def test_who_has_no_time_to_wait_does_not() -> None:
     desk = _one()
     desk.ask()
