@@ -206,7 +206,8 @@ class Brain(Picking):
 
     def take_caller(self, plan: Plan, limiters: Sequence[tuple[str, Limiter]], now: float) -> None:
         """Of each of this router's own `limiters`, or have it refused."""
-        tokens = plan.envelope.prompt().tokens
+        counts = any(limiter.counts_tokens for _, limiter in limiters)
+        tokens = plan.envelope.prompt().tokens if counts else 1
         for who, limiter in limiters:
             if not limiter.allows(tokens, now):
                 plan.problem = toomany.problem(limiter.decide(tokens, now), who)

@@ -221,6 +221,11 @@ class Limiter:
         self._requests = None if limits.rpm is None else Meter(REQUESTS, limits.rpm)
         self._tokens = None if limits.tpm is None else Meter(TOKENS, limits.tpm)
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Else it is of no account what a request will cost."""
+        return self.limits.tpm is not None
+
     def decide(self, tokens: int, now: float) -> tuple[Decision, ...]:
         """What each limit says of one request with an estimate of `tokens`. Takes nothing."""
         found = []

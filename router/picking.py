@@ -304,7 +304,7 @@ class Picking(Known):
             return ()
         if plan.told is not None:
             return self._refused(plan, target)
-        return self.limiters.refusing(target, plan.grants, plan.envelope.prompt().tokens, now)
+        return self.limiters.refusing(target, plan.grants, _tokens(plan, target), now)
 
     def _refused(self, plan: Plan, target: Target) -> tuple[Decision, ...]:
         """What the limits on the way to `target` said when they were asked."""
@@ -321,13 +321,14 @@ class Picking(Known):
             return None if told is None else reason(worst(told))
         # The place that its running attempt holds is free before the next begins.
         mine = plan.grant is not None and plan.node is upstream.node
-        return limiter.refusal(plan.envelope.prompt().tokens, now, places=mine)
+        tokens = plan.envelope.prompt().tokens if limiter.counts_tokens else 1
+        return limiter.refusal(tokens, now, places=mine)
 
     def hold(self, plan: Plan, now: float) -> None:
         """Take what its target's limits grant, and give back those of one that it has left."""
         target = plan.target
         assert target is not None
-        tokens = plan.envelope.prompt().tokens
+        tokens = _tokens(plan, target)
         before = plan.grants.keys()
         plan.hold(self.limiters.take(target, plan.grants, tokens, now))
         if before - plan.grants.keys():
@@ -363,3 +364,8 @@ def _untried(tiers: tuple[Upstreams, ...], tried: tuple[Node, ...]) -> Upstreams
         if left:
             return left
     return tiers[0]
+
+
+def _tokens(plan: Plan, target: Target) -> int:
+    """What it is thought to cost, where a limit on the way to `target` counts that."""
+    return plan.envelope.prompt().tokens if target.counts_tokens else 1

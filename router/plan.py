@@ -324,7 +324,8 @@ class Plan(Hedging):
         self._tell_limits()
 
     def _hold_provider(self, node: Node, limiter: Limiter, now: float) -> None:
-        self.grant = limiter.take(self.envelope.prompt().tokens, now)
+        tokens = self.envelope.prompt().tokens if limiter.counts_tokens else 1
+        self.grant = limiter.take(tokens, now)
 
     def _hold_target(self, now: float) -> None:
         self._brain.hold(self, now)

@@ -101,7 +101,8 @@ class SharedPlan(Plan):
         wanted = [] if self._alone else self._wanted(upstream)
         if not wanted:
             return self._attempt(upstream, now)
-        tokens = self.envelope.prompt().tokens
+        counts = any(limiter.counts_tokens for limiter in wanted)
+        tokens = self.envelope.prompt().tokens if counts else 1
         asking = self._shares.ask(upstream, wanted, tokens, self._woken, now)
         if asking is None:
             return self._without(now)

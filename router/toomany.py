@@ -9,24 +9,38 @@ from router.limits import CONCURRENCY, REQUESTS, TOKENS, Decision, worst
 
 def fields(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
     """The x-ratelimit headers that clients of OpenAI read. Of several limits, the tightest."""
-    tightest: dict[str, Decision] = {}
-    for one in decisions:
-        before = tightest.get(one.kind)
-        if before is None or one.remaining < before.remaining:
-            tightest[one.kind] = one
     found = []
-    for kind in (REQUESTS, TOKENS):
-        if kind in tightest:
-            one = tightest[kind]
-            found.append((f"x-ratelimit-limit-{kind}", str(one.limit)))
-            found.append((f"x-ratelimit-remaining-{kind}", str(one.remaining)))
-            found.append((f"x-ratelimit-reset-{kind}", duration(one.reset_s)))
+    for kind, one in _tightest(decisions):
+        found.append((f"x-ratelimit-limit-{kind}", str(one.limit)))
+        found.append((f"x-ratelimit-remaining-{kind}", str(one.remaining)))
+        found.append((f"x-ratelimit-reset-{kind}", duration(one.reset_s)))
     return found
 
 
 def headers(decisions: Iterable[Decision]) -> bytes:
-    """`fields` as whole header lines, for an answer that passes."""
-    return "".join(f"{name}: {value}\r\n" for name, value in fields(decisions)).encode("latin-1")
+    """`fields` as whole header lines, for an answer that passes: made for every one."""
+    lines = ""
+    for kind, one in _tightest(decisions):
+        lines += (
+            f"x-ratelimit-limit-{kind}: {one.limit}\r\n"
+            f"x-ratelimit-remaining-{kind}: {one.remaining}\r\n"
+            f"x-ratelimit-reset-{kind}: {duration(one.reset_s)}\r\n"
+        )
+    return lines.encode("latin-1")
+
+
+def _tightest(decisions: Iterable[Decision]) -> list[tuple[str, Decision]]:
+    requests = tokens = None
+    for one in decisions:
+        if one.kind == REQUESTS:
+            if requests is None or one.remaining < requests.remaining:
+                requests = one
+        elif one.kind == TOKENS and (tokens is None or one.remaining < tokens.remaining):
+            tokens = one
+    found = [] if requests is None else [(REQUESTS, requests)]
+    if tokens is not None:
+        found.append((TOKENS, tokens))
+    return found
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ class Target:
         "bare",
         "cache_s",
         "cache_version",
+        "counts_tokens",
         "fallback",
         "hedge_after_s",
         "key",
@@ -63,6 +64,8 @@ class Target:
         self.limits = limits
         #: … and of every entry on the way to the real model, each counted under its own name.
         self.limited = limited
+        #: One of them does: what a request costs must be known beforehand.
+        self.counts_tokens = any(one.tpm is not None for _, one in limited)
         self.prefer_warm_s = prefer_warm_s
         #: Its streams go on elsewhere when they break off.
         self.resume: Resume = resume
