@@ -196,23 +196,35 @@ class Brain(Picking):
             plan.problem = over.get(("key", caller.id)) or over.get(("tenant", caller.tenant or ""))
             if plan.problem is not None:
                 return
-        limiters = self.limiters.of_caller(caller)
-        if not limiters:
+        counted = self.limiters.of_caller(caller)
+        if counted is None:
             return
         if isinstance(plan, SharedPlan):
-            plan.meet(limiters)
+            plan.meet(counted.limiters)
+        elif counted.meter is not None and counted.meter.pass_one(now):
+            plan.lines = plan.answer_head = toomany.of_requests(counted.meter)
         else:
-            self.take_caller(plan, limiters, now)
+            self.take_caller(plan, counted.limiters, now)
 
     def take_caller(self, plan: Plan, limiters: Sequence[tuple[str, Limiter]], now: float) -> None:
         """Of each of this router's own `limiters`, or have it refused."""
-        counts = any(limiter.counts_tokens for _, limiter in limiters)
-        tokens = plan.envelope.prompt().tokens if counts else 1
+        tokens = 1
+        for _, limiter in limiters:
+            if limiter.counts_tokens:
+                tokens = plan.envelope.prompt().tokens
+        if len(limiters) > 1:  # of all or of none
+            for who, limiter in limiters:
+                if not limiter.allows(tokens, now):
+                    plan.problem = toomany.problem(limiter.decide(tokens, now), who)
+                    return
+        grants = []
         for who, limiter in limiters:
-            if not limiter.allows(tokens, now):
+            grant = limiter.take(tokens, now)
+            if grant is None:
                 plan.problem = toomany.problem(limiter.decide(tokens, now), who)
                 return
-        plan.hold_caller([g for _, one in limiters if (g := one.take(tokens, now)) is not None])
+            grants.append(grant)
+        plan.hold_caller(grants)
 
     def _perhaps_cached(
         self,

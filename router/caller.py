@@ -8,6 +8,7 @@ Where no keys are wanted everybody is ANYBODY, who may use all and is counted no
 from collections.abc import Iterable
 from enum import Enum
 from math import inf
+from typing import Any
 
 from router.errors import Problem
 from router.named import Budget, Limits
@@ -35,6 +36,7 @@ class Caller:
     __slots__ = (
         "band_max",
         "budget",
+        "counted",
         "expires",
         "id",
         "is_anybody",
@@ -89,6 +91,8 @@ class Caller:
         #: Unix seconds.
         self.expires = expires
         self.is_anybody = False
+        #: What its requests are counted by: a memo of `Limiters`.
+        self.counted: tuple[object, Any] = (None, None)
         #: A configuration's defaults, and the needs of this caller made from them: a memo.
         self.wanted: tuple[object, object] = (None, None)
 

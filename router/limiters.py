@@ -15,11 +15,24 @@ from router.names.target import NO_LIMITS, Target
 Held = Mapping[str, Grant]
 
 
+class OfCaller:
+    """What one caller's requests are counted by, with the words for who refuses."""
+
+    __slots__ = ("limiters", "meter")
+
+    def __init__(self, limiters: Sequence[tuple[str, Limiter]]) -> None:
+        self.limiters = limiters
+        #: All that there is, where it is one limit, of requests a minute.
+        self.meter = limiters[0][1].requests_alone if len(limiters) == 1 else None
+
+
 class Limiters:
     def __init__(self) -> None:
         self._keys: dict[str, Limiter] = {}
         self._tenants: dict[str, Limiter] = {}
         self._tenants_limits: dict[str, Limits] = {}
+        #: Other than this, what a caller remembers does not hold any more.
+        self._mark = object()
         self._models: dict[str, Limiter] = {}
         self._providers: dict[str, Limiter] = {}
 
@@ -30,11 +43,21 @@ class Limiters:
         tenants = {name: one.limits for name, one in config.tenants.items()}
         self._tenants = _changed(self._tenants, tenants, now)
         self._tenants_limits = {n: one for n, one in tenants.items() if one != NO_LIMITS}
+        self._mark = object()
         providers = {name: one.limits for name, one in config.providers.items()}
         self._providers = _changed(self._providers, providers, now)
 
-    def of_caller(self, caller: Caller) -> Sequence[tuple[str, Limiter]]:
-        """What a caller's requests are counted by, with the words for who refuses."""
+    def of_caller(self, caller: Caller) -> OfCaller | None:
+        """None: it has no limits."""
+        known: OfCaller | None
+        mark, known = caller.counted
+        if mark is not self._mark:
+            found = self._of_caller(caller)
+            known = OfCaller(found) if found else None
+            caller.counted = self._mark, known
+        return known
+
+    def _of_caller(self, caller: Caller) -> Sequence[tuple[str, Limiter]]:
         found = []
         if caller.limits is not None:
             key = self._keys.get(caller.id)

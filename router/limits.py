@@ -16,7 +16,7 @@ open room that time had opened already: twice the limit could be used at once.)
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil, inf
 
 from msgspec import Struct
@@ -48,6 +48,11 @@ class Decision(Struct, frozen=True):
     limit: int
     retry_after_s: float
     reset_s: float
+
+
+#: What a client is told of one limit that let it pass: kind, limit, what is left, and the seconds
+#: until all of it is back.
+Told = tuple[str, int, int, float]
 
 
 class Counted(Struct, frozen=True):
@@ -119,6 +124,15 @@ class Meter:
         self._leak(now)
         return cost * ONE <= self.limit * ONE - self._owed - self._held
 
+    def pass_one(self, now: float) -> bool:
+        """`allows`, and where it does, `charge`: of one."""
+        self._leak(now)
+        owed = self._owed + ONE
+        if owed + self._held > self.limit * ONE:
+            return False
+        self._owed = owed
+        return True
+
     def charge(self, cost: int) -> None:
         """Once allowed, at the same moment."""
         self._owed += cost * ONE
@@ -141,6 +155,11 @@ class Meter:
         if actual > leaked:
             most = OWED_MINUTES_MAX * self.limit * ONE
             self._owed = max(self._owed, min(self._owed + actual - leaked, most))
+
+    def told(self) -> Told:
+        """At the moment at which something was taken."""
+        limit, used = self.limit, self._owed + self._held
+        return self.kind, limit, (limit * ONE - used) // ONE, used / limit / _SECOND_NS
 
     def used(self, now: float) -> int:
         """Of `limit * ONE`."""
@@ -184,19 +203,19 @@ class Meter:
 class Grant:
     """One request that may run. It must be settled, on every path."""
 
-    __slots__ = ("_hold", "_limiter", "_meter", "decisions")
+    __slots__ = ("_hold", "_limiter", "_meter", "told")
 
     def __init__(
         self,
         limiter: "Limiter",
-        meter: Meter | None,
-        hold: Hold | None,
-        decisions: tuple[Decision, ...],
+        meter: Meter | None = None,
+        hold: Hold | None = None,
+        told: Sequence[Told] = (),
     ) -> None:
         self._limiter: Limiter | None = limiter
         self._meter = meter
         self._hold = hold
-        self.decisions = decisions
+        self.told = told
 
     def settle(self, tokens: int | None, now: float) -> None:
         """It ended, and used so many tokens; None: nobody said. A second call changes nothing."""
@@ -220,6 +239,12 @@ class Limiter:
         self.in_flight = 0
         self._requests = None if limits.rpm is None else Meter(REQUESTS, limits.rpm)
         self._tokens = None if limits.tpm is None else Meter(TOKENS, limits.tpm)
+
+    @property
+    def requests_alone(self) -> Meter | None:
+        """Where nothing else is limited: then nothing has to be settled."""
+        other = self.limits.tpm is not None or self.limits.max_concurrency is not None
+        return None if other else self._requests
 
     @property
     def counts_tokens(self) -> bool:
@@ -275,15 +300,18 @@ class Limiter:
 
     def take(self, tokens: int, now: float) -> Grant | None:
         """Of every limit or of none. None: at least one refuses, `decide` says which."""
-        decisions = self.decide(tokens, now)
-        if not all(decision.allowed for decision in decisions):
+        if not self.allows(tokens, now):
             return None
         self.in_flight += 1
-        if self._requests is not None:
-            self._requests.charge(1)
-        meter = self._tokens
-        hold = None if meter is None else meter.hold(max(tokens, 1))
-        return Grant(self, meter, hold, decisions)
+        requests, meter = self._requests, self._tokens
+        if requests is not None:
+            requests.charge(1)
+        if meter is None:
+            told = () if requests is None else (requests.told(),)
+            return Grant(self, None, None, told)
+        hold = meter.hold(max(tokens, 1))
+        both = (meter.told(),) if requests is None else (requests.told(), meter.told())
+        return Grant(self, meter, hold, both)
 
     def refusal(self, tokens: int, now: float, *, places: int = 0) -> str | None:
         """Why it is no candidate, as /explain shows it; None: it is. `places` as in `allows`."""
@@ -324,6 +352,11 @@ def worst(decisions: Iterable[Decision]) -> Decision:
 def lacks_place(decisions: Iterable[Decision]) -> bool:
     """Of those that refuse (one must), each lacks a place alone: that may be waited for."""
     return all(one.allowed or one.kind == CONCURRENCY for one in decisions)
+
+
+def told(decisions: Iterable[Decision]) -> list[Told]:
+    """What a client is told of them."""
+    return [(one.kind, one.limit, one.remaining, one.reset_s) for one in decisions]
 
 
 def describe(decision: Decision) -> str:

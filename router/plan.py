@@ -258,6 +258,8 @@ class Plan(Hedging):
             node.in_flight -= 1
             node.outcomes[_OK] += 1
             node.answered(end, self.attempt_started)
+            if self.caller_grants:
+                self._settle_caller(end)
             if not node.steady:
                 self._brain.fitness.succeeded(node, self.permit)
                 if node.slots is not None:
@@ -297,9 +299,11 @@ class Plan(Hedging):
             self._blame_upstream(end.ended)
         if self.broke_off:
             self.state.resumed(_became(end, self.resumes))
-        if self.grants or self.caller_grants:
+        if self.caller_grants:
+            self._settle_caller(end)
+        if self.grants:
             used = _tokens(end)
-            for grant in (*self.grants.values(), *self.caller_grants):
+            for grant in self.grants.values():
                 grant.settle(used, end.ended)
         self._waited(end.ended)
         self._leave_queue()
@@ -310,18 +314,26 @@ class Plan(Hedging):
             self._streams = False
             self._brain.active_streams -= 1
 
+    def _settle_caller(self, end: End) -> None:
+        used = _tokens(end)
+        for grant in self.caller_grants:
+            grant.settle(used, end.ended)
+
     # --- limits ---------------------------------------------------------------------------------
 
     def hold(self, grants: Mapping[str, Grant]) -> None:
         """What the limits on the way to its target granted, for all tries there."""
         self.grants = grants
+        self.special = True
         self._tell_limits()
 
     def hold_caller(self, grants: Sequence[Grant]) -> None:
         """What the limits of its key and its tenant granted."""
         self.caller_grants = grants
-        self._eventful = True
-        self._tell_limits()
+        first = grants[0].told if grants else ()
+        self.lines = self.answer_head = toomany.headers(
+            first if len(grants) < 2 else [one for grant in grants for one in grant.told]
+        )
 
     def _hold_provider(self, node: Node, limiter: Limiter, now: float) -> None:
         tokens = self.envelope.prompt().tokens if limiter.counts_tokens else 1
@@ -331,9 +343,8 @@ class Plan(Hedging):
         self._brain.hold(self, now)
 
     def _tell_limits(self) -> None:
-        self.special = True
         held = (*self.caller_grants, *self.grants.values())
-        self.lines = toomany.headers(one for grant in held for one in grant.decisions)
+        self.lines = toomany.headers([one for grant in held for one in grant.told])
 
     # --- attempts -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from router import limit_scripts as scripts
 from router.limit_terms import Addition, Asking, Settlement, State
-from router.limits import Counted, Decision, Grant, Limiter
+from router.limits import Counted, Decision, Grant, Limiter, told
 from router.upstream import Upstream
 
 #: A place of a router that died comes back after so long; its own renews it in a third of that.
@@ -46,7 +46,7 @@ class SharedGrant(Grant):
         cost: int,
         decisions: tuple[Decision, ...],
     ) -> None:
-        Grant.__init__(self, limiter, None, None, decisions)
+        Grant.__init__(self, limiter, told=told(decisions))
         limiter.in_flight += 1
         self._shares = shares
         self._of: Limiter | None = limiter
@@ -143,7 +143,7 @@ class Shares:
         )
         self.ends_wait()
         limiter.in_flight += 1
-        return Grant(limiter, None, None, ())
+        return Grant(limiter)
 
     def settled(self, limiter: Limiter, id: str, cost: int, used: int | None) -> None:
         entry = self._name(limiter)

@@ -1,46 +1,60 @@
 """What clients are told of limits: the x-ratelimit headers, and 429 in OpenAI's shape. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil, inf
 
+from router import limits
 from router.errors import Problem
-from router.limits import CONCURRENCY, REQUESTS, TOKENS, Decision, worst
+from router.limits import CONCURRENCY, REQUESTS, TOKENS, Decision, Meter, Told, worst
 
 
-def fields(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
+def fields(told: Iterable[Told]) -> list[tuple[str, str]]:
     """The x-ratelimit headers that clients of OpenAI read. Of several limits, the tightest."""
     found = []
-    for kind, one in _tightest(decisions):
-        found.append((f"x-ratelimit-limit-{kind}", str(one.limit)))
-        found.append((f"x-ratelimit-remaining-{kind}", str(one.remaining)))
-        found.append((f"x-ratelimit-reset-{kind}", duration(one.reset_s)))
+    for kind, limit, remaining, reset_s in _tightest(told):
+        found.append((f"x-ratelimit-limit-{kind}", str(limit)))
+        found.append((f"x-ratelimit-remaining-{kind}", str(remaining)))
+        found.append((f"x-ratelimit-reset-{kind}", duration(reset_s)))
     return found
 
 
-def headers(decisions: Iterable[Decision]) -> bytes:
+def headers(told: Sequence[Told]) -> bytes:
     """`fields` as whole header lines, for an answer that passes: made for every one."""
     lines = ""
-    for kind, one in _tightest(decisions):
-        lines += (
-            f"x-ratelimit-limit-{kind}: {one.limit}\r\n"
-            f"x-ratelimit-remaining-{kind}: {one.remaining}\r\n"
-            f"x-ratelimit-reset-{kind}: {duration(one.reset_s)}\r\n"
-        )
+    for kind, limit, remaining, reset_s in told if len(told) == 1 else _tightest(told):
+        if kind != CONCURRENCY:
+            lines += (
+                f"x-ratelimit-limit-{kind}: {limit}\r\n"
+                f"x-ratelimit-remaining-{kind}: {remaining}\r\n"
+                f"x-ratelimit-reset-{kind}: {duration(reset_s)}\r\n"
+            )
     return lines.encode("latin-1")
 
 
-def _tightest(decisions: Iterable[Decision]) -> list[tuple[str, Decision]]:
+def of_requests(meter: Meter) -> bytes:
+    """`headers` of one that let a request pass just now, and is all that is limited."""
+    _, limit, remaining, reset_s = meter.told()
+    return _OF_REQUESTS % (limit, remaining, duration(reset_s).encode())
+
+
+_OF_REQUESTS = (
+    b"x-ratelimit-limit-requests: %d\r\n"
+    b"x-ratelimit-remaining-requests: %d\r\n"
+    b"x-ratelimit-reset-requests: %b\r\n"
+)
+
+
+def _tightest(told: Iterable[Told]) -> list[Told]:
+    """Of requests, and of tokens."""
     requests = tokens = None
-    for one in decisions:
-        if one.kind == REQUESTS:
-            if requests is None or one.remaining < requests.remaining:
+    for one in told:
+        kind = one[0]
+        if kind == REQUESTS:
+            if requests is None or one[2] < requests[2]:
                 requests = one
-        elif one.kind == TOKENS and (tokens is None or one.remaining < tokens.remaining):
+        elif kind == TOKENS and (tokens is None or one[2] < tokens[2]):
             tokens = one
-    found = [] if requests is None else [(REQUESTS, requests)]
-    if tokens is not None:
-        found.append((TOKENS, tokens))
-    return found
+    return [one for one in (requests, tokens) if one is not None]
 
 
 def duration(seconds: float) -> str:
@@ -57,7 +71,7 @@ def problem(decisions: Iterable[Decision], who: str) -> Problem:
     """The 429 of a request that `who` ("model 'code'") refused. At least one decision refuses."""
     all_of_them = tuple(decisions)
     refused = worst(all_of_them)
-    told = fields(all_of_them)
+    told = fields(limits.told(all_of_them))
     never = refused.retry_after_s == inf
     after_s = None if never else max(ceil(refused.retry_after_s), 1)
     if not never:

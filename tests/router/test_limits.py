@@ -136,11 +136,11 @@ def test_all_limits_must_allow_or_nothing_is_taken() -> None:
     assert found.take(101, now=0.0) is None
     first = found.take(60, now=0.0)
     assert first is not None
-    assert [one.remaining for one in first.decisions] == [9, 40, 1]
+    assert [left for _, _, left, _ in first.told] == [9, 40]
     assert found.take(60, now=0.0) is None, "40 tokens are left"
     second = found.take(40, now=0.0)
     assert second is not None
-    assert [one.remaining for one in second.decisions] == [8, 0, 0]
+    assert [left for _, _, left, _ in second.told] == [8, 0]
     second.settle(0, now=0.0)
     assert [one.remaining for one in found.decide(1, now=0.0)] == [7, 39, 0]
 

@@ -1,10 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.json import decode
 
 from router import errors
-from router.limits import Limiter
+from router.limits import Limiter, told
 from router.named import Limits
-from router.toomany import duration, headers, problem
+from router.toomany import duration, headers, of_requests, problem
 
 
 def used_up(**limits: int) -> Limiter:
@@ -17,7 +19,7 @@ def used_up(**limits: int) -> Limiter:
 def test_what_is_left_goes_with_every_answer() -> None:
     found = Limiter(Limits(rpm=60, tpm=1_000, max_concurrency=5)).take(100, now=0.0)
     assert found is not None
-    assert headers(found.decisions) == (
+    assert headers(found.told) == (
         b"x-ratelimit-limit-requests: 60\r\n"
         b"x-ratelimit-remaining-requests: 59\r\n"
         b"x-ratelimit-reset-requests: 1s\r\n"
@@ -28,14 +30,14 @@ def test_what_is_left_goes_with_every_answer() -> None:
 
 
 def test_of_two_limits_of_a_kind_the_tighter_is_told() -> None:
-    model = Limiter(Limits(rpm=60)).decide(1, now=0.0)
-    key = Limiter(Limits(rpm=3)).decide(1, now=0.0)
-    assert headers((*model, *key)) == headers((*key, *model)) == headers(key)
+    model = told(Limiter(Limits(rpm=60)).decide(1, now=0.0))
+    key = told(Limiter(Limits(rpm=3)).decide(1, now=0.0))
+    assert headers([*model, *key]) == headers([*key, *model]) == headers(key)
 
 
 def test_nothing_limited_is_nothing_told() -> None:
     assert headers(()) == b""
-    assert headers(Limiter(Limits(max_concurrency=1)).decide(1, now=0.0)) == b""
+    assert headers(told(Limiter(Limits(max_concurrency=1)).decide(1, now=0.0))) == b""
 
 
 def test_too_many_requests_is_a_429_as_openai_says_it() -> None:
@@ -101,3 +103,22 @@ def test_too_many_at_once_may_come_back_soon() -> None:
 )
 def test_times_are_written_as_openai_does(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@given(st.integers(1, 10_000), st.lists(st.floats(0, 30), max_size=30))
+def test_one_limit_of_requests_alone_is_told_as_any_other(limit: int, gaps: list[float]) -> None:
+    one, other, now = Limiter(Limits(rpm=limit)), Limiter(Limits(rpm=limit)), 0.0
+    meter = one.requests_alone
+    assert meter is not None
+    for gap in gaps:
+        now += gap
+        grant = other.take(1, now)
+        assert meter.pass_one(now) is (grant is not None)
+        if grant is not None:
+            assert of_requests(meter) == headers(grant.told)
+
+
+def test_what_must_be_settled_is_not_of_requests_alone() -> None:
+    assert Limiter(Limits(rpm=1, tpm=1)).requests_alone is None
+    assert Limiter(Limits(rpm=1, max_concurrency=1)).requests_alone is None
+    assert Limiter(Limits(max_concurrency=1)).requests_alone is None
