@@ -36,6 +36,8 @@ class Answer(Enum):
     GENERATED = 1
     NOTHING = 2
     REFUSED = 3
+    #: It has no room now.
+    BUSY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Canary:
         """Whether to ask it now."""
         if self.idle_s <= 0 or self._unaskable:
             return False
-        if self.failures:
+        if self.failures and not glance.in_flight:
             return True
         moved = glance.in_flight > 0 or glance.work != self._work
         self._work = glance.work
@@ -85,8 +87,14 @@ class Canary:
             self.failures = 0
             self._unaskable = True
             return Verdict.UNASKABLE
-        # Our own request may still count as one.
-        if after.work != before.work or after.in_flight > before.in_flight + 1:
+        # Our own request may still count as one. Where others' are in flight, or it says that it is
+        # full, its work is watched (`stall_s`), not its idleness.
+        if (
+            said.answer is Answer.BUSY
+            or before.in_flight
+            or after.work != before.work
+            or after.in_flight > before.in_flight + 1
+        ):
             self.failures = 0
             return Verdict.UNKNOWN
         self.failures += 1
@@ -122,6 +130,8 @@ def read(path: str, status: int, body: bytes) -> Said:
     """What an answer to `question` means."""
     if 400 <= status < 500 and status not in (408, 429):
         return Said(Answer.REFUSED, f"answers {status} on {path}")
+    if status in (429, 503):
+        return Said(Answer.BUSY, f"answers {status} on {path}")
     if status != 200:
         return Said(Answer.NOTHING, f"answers {status} on {path}")
     try:

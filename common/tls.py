@@ -56,13 +56,13 @@ class Certificates:
         try:
             self._fill_server(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._fill_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+            if self.server is not None:
+                self._fill_server(self.server)
+            if self.client is not None:
+                self._fill_client(self.client)
         except RefusalError as why:
             _log.error("changed certificates cannot be used; the old ones stay", why=str(why))
             return False
-        if self.server is not None:
-            self._fill_server(self.server)
-        if self.client is not None:
-            self._fill_client(self.client)
         _log.info("certificates read again", files=[str(file) for file in marks])
         return True
 

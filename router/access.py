@@ -22,6 +22,18 @@ def settle(config: Config, config_file: str) -> str | None:
             '    client_keys = "required"    then: creche key create ana\n'
             '    client_keys = "none"        anyone who reaches the port may use it'
         )
+    operators = listens(config)[-1]
+    if (
+        config.client_keys == "required"
+        and config.token_file is None
+        and not address.is_loopback(operators.host)
+    ):
+        raise RefusalError(
+            f"{operators} is reachable by others, and without token_file any of them could make a "
+            f"client key.\n  Add one line to {config_file}:\n"
+            '    token_file = "/etc/creche/cluster.token"    who has it makes keys\n'
+            '    control_listen = "127.0.0.1:8001"           who is on this machine makes keys'
+        )
     return auth.settle(
         listens(config),
         token_file=config.token_file,

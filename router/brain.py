@@ -440,6 +440,8 @@ def _allow(caller: Caller, model: str | None, ask: Ask) -> None:
             raise RequestError(names_no_model(caller))
     elif not caller.may_ask_for(model):
         raise RequestError(may_not_ask_for(caller, model))
+    elif ask.envelope.names_otherwise():
+        raise RequestError(invalid("the body names 'model' in two ways", param="model"))
 
 
 def _owner(caller: Caller) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from common import clock, http
 from common.http import HttpError, json_response
+from common.redact import redact
 from router import errors, metrics, views, whatif
 from router.audit import Audit
 from router.brain import Brain
@@ -238,7 +239,8 @@ def _noted(audit: Audit) -> Middleware:
         answer = await handler(request)
         if request.method not in ("GET", "HEAD") and request.path.startswith("/admin/"):
             who, peer, did = request[WHO].name, request.remote or "", request.get(DID, {})
-            await audit.note(who, peer, request.method, request.path, answer.status, did)
+            path = redact(request.path)
+            await audit.note(who, peer, request.method, path, answer.status, did)
         return answer
 
     return note

@@ -10,7 +10,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
-from msgspec import DecodeError, Struct, ValidationError
+from msgspec import DecodeError, Raw, Struct, ValidationError
 from msgspec.json import Decoder
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -42,7 +42,9 @@ class Contents:
         prompt: Prompt = NO_PROMPT,
         prefix: bytes = b"",
         place: Place | None = None,
+        names_otherwise: bool = False,
     ) -> None:
+        self.names_otherwise = names_otherwise
         self.text_bytes = text_bytes
         self.prompt = prompt
         self.prefix = prefix
@@ -127,6 +129,13 @@ class Envelope:
             return None
         return known if isinstance(known, bytes) else known.body
 
+    def names_otherwise(self) -> bool:
+        """Its JSON has a key that servers which compare them without case take for `model`."""
+        known = self._contents
+        if isinstance(known, Contents):
+            return known.names_otherwise
+        return _names_otherwise(known if isinstance(known, bytes) else known.body)
+
     def edit(self, name: str) -> Edit | None:
         """What makes the request name `name`, every other byte kept. None: it names no model."""
         known = self._known()
@@ -192,7 +201,19 @@ def _measured(body: bytes, named: bool) -> Contents:
         prompt=counted,
         prefix=prompt.prefix(said, PREFIX_KEPT_BYTES),
         place=edit.in_json(body, named=named),
+        names_otherwise=_names_otherwise(body),
     )
+
+
+_keys_of = Decoder(dict[str, Raw]).decode
+
+
+def _names_otherwise(body: bytes) -> bool:
+    try:
+        keys = _keys_of(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return any(key != "model" and key.casefold() == "model" for key in keys)
 
 
 def _checked(model: object) -> str | None:

@@ -26,7 +26,8 @@ from router.names.target import Resolution, Target
 from router.needs import Needs
 from router.nodes import Node
 from router.outcome import RETRIED, Failure, Outcome, of_failure, of_status
-from router.route import Route
+from router.prompt import CHARACTERS_PER_TOKEN
+from router.route import GENERATE, Route
 from router.seam import Ask, Attempt, Collector, End, Step, Wait
 from router.stats import ModelState
 from router.upstream import Upstream
@@ -180,6 +181,7 @@ class Plan(Hedging):
             self._brain.fitness.rest(node, retry_after_s, now)
         if self.beside is not None:
             self._attempt_ended(outcome, now)
+            self._offer(now)
             return self._go_on_beside()
         another = None if self.broke_off else self._another(outcome, True, now)
         if another is None:
@@ -201,8 +203,10 @@ class Plan(Hedging):
         self._attempt_ended(outcome, now, connect=failure is Failure.CONNECT)
         self.problem = errors.failed(outcome, self.service)
         if self.beside is not None:
+            self._offer(now)
             return self._go_on_beside()
         if self.broke_off:
+            self._offer(now)
             return self.resume(now)
         another = self._another(outcome, sent, now)
         return self.problem if another is None else self._then(self._take(another, now), now)
@@ -302,7 +306,7 @@ class Plan(Hedging):
         if self.caller_grants:
             self._settle_caller(end)
         if self.grants:
-            used = _tokens(end)
+            used = self._used(end)
             for grant in self.grants.values():
                 grant.settle(used, end.ended)
         self._waited(end.ended)
@@ -314,8 +318,20 @@ class Plan(Hedging):
             self._streams = False
             self._brain.active_streams -= 1
 
+    def _used(self, end: End) -> int | None:
+        """Tokens, as its engine says, else as is likely: nobody evades a limit by not being told.
+        None: nothing was answered."""
+        if end.tokens_in is not None or end.tokens_out is not None:
+            return (end.tokens_in or 0) + (end.tokens_out or 0)
+        if not end.upstream_spoke and not end.events:
+            return None
+        said = end.events
+        if not said and self.route.capability == GENERATE:
+            said = end.bytes_out // CHARACTERS_PER_TOKEN
+        return self.envelope.prompt().tokens + said
+
     def _settle_caller(self, end: End) -> None:
-        used = _tokens(end)
+        used = self._used(end)
         for grant in self.caller_grants:
             grant.settle(used, end.ended)
 
@@ -522,7 +538,7 @@ class Plan(Hedging):
         node.outcomes[outcome] += 1
         grant, self.grant = self.grant, None
         if grant is not None:
-            grant.settle(None if end is None else _tokens(end), now)
+            grant.settle(None if end is None else self._used(end), now)
 
     # --- whose fault a broken answer was ----------------------------------------------------------
 
@@ -553,9 +569,3 @@ def _became(end: End, resumes: int) -> str:
     if end.unresumable:
         return "refused"
     return "failed" if resumes else "no_upstream"
-
-
-def _tokens(end: End) -> int | None:
-    if end.tokens_in is None and end.tokens_out is None:
-        return None
-    return (end.tokens_in or 0) + (end.tokens_out or 0)

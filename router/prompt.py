@@ -66,7 +66,7 @@ _encode = Encoder().encode
 
 
 def read(body: bytes) -> Said:
-    """Never raises: what is not JSON says nothing."""
+    """Never raises: what cannot be read counts as if it were said as it stands."""
     if len(body) > _PIECES_MAX and body.count(b"{") + body.count(b"[") > _PIECES_MAX:
         return Said([("", [body.decode("utf-8", "replace")])])
     try:
@@ -81,7 +81,7 @@ def read(body: bytes) -> Said:
             if data := bytes(raw):
                 _add_plain(said, data)
     except (DecodeError, UnicodeDecodeError, RecursionError):
-        return Said([])
+        return Said([("", [body.decode("utf-8", "replace")])])
     return said
 
 

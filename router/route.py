@@ -101,7 +101,7 @@ _INFERENCE: dict[str, str | None] = {
 
 #: What tells of models, or of the asker's own requests, without being inference.
 _FOR_USERS = frozenset({"/api/tags", "/api/show", "/api/version", "/realtime"})
-_OF_USERS = ("/responses/", "/images/", "/messages/", "/audio/")
+_OF_USERS = ("/responses/", "/images/")
 
 #: Others stream as well, but not always, or not so (Ollama's are lines of JSON).
 _EVENTS = frozenset({"/chat/completions", "/completions", "/responses", "/messages"})
@@ -163,16 +163,17 @@ def _unlisted(method: str, path: str) -> Route:
         if path.startswith(_ONE_MODEL) and len(path) > len(_ONE_MODEL):
             return _CONTROL_ROUTE
         return _USERS_READ if _is_for_users(path) else _READ
-    takes_model = method == "POST"
-    if not _is_for_users(path):
-        return _POST if takes_model else _WRITE
+    takes_model, for_users = method == "POST", _is_for_users(path)
     bare = path.removeprefix("/v1")
+    family = _family(bare)
+    if not for_users and family is Family.CHAT:
+        return _POST if takes_model else _WRITE
     return Route(
         Kind.RELAY,
         capability=IMAGE_GEN if bare.startswith("/images/") else None,
-        family=_family(bare),
+        family=family,
         takes_model=takes_model,
-        for_users=True,
+        for_users=for_users,
     )
 
 

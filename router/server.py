@@ -222,7 +222,11 @@ class Relay:
         self._listeners.clear()
 
     def adopt(self, channel: socket.socket) -> None:
-        """Take over the connections that a predecessor sends through `channel`."""
+        """Take over the connections that a predecessor sends through `channel`. Those are plain:
+        where TLS is spoken now, the predecessor keeps them until it has answered."""
+        if self.tls is not None:
+            channel.close()
+            return
         self._adopting = [one for one in self._adopting if one.open]
         self._adopting.append(Adopting(channel, lambda: Client(self)))
 

@@ -16,6 +16,7 @@ in two ways: of a key that stands there twice.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from operator import itemgetter
@@ -101,6 +102,10 @@ _EFFECTS = (
     "kv_transfer_params",
 )
 
+#: Pictures, sounds and files by address or number. Those in the body itself are data: URLs.
+_ELSEWHERE = re.compile(
+    rb'"(?:url|(?:image|file|audio|video|input_image)_url)"\s*:\s*"(?!data:)|"file_id"\s*:\s*"'
+)
 _NAME = itemgetter(0)
 _decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.msgpack.Encoder(order="sorted").encode
@@ -142,6 +147,8 @@ def read(
             anew = anew or "no-cache" in said or "max-age=0" in said
         elif name not in IGNORED and not name.startswith(_IGNORED_PREFIXES):
             counted.append((name, value))
+    if _ELSEWHERE.search(body) is not None:
+        return "it names what is kept elsewhere, which may change"
     try:
         why = _refusal(bare, _decode(body))
         if why is not None:

@@ -99,6 +99,7 @@ def _reach(file: File) -> Iterator[Problem]:
             effect="The router refuses to guess who may use the models.",
             fix='add  client_keys = "required"   then: creche key create ana',
         )
+    yield from _makers(file)
     if config.token_file is not None and config.auth is not None:
         yield file.warning(
             ("auth",),
@@ -118,6 +119,30 @@ def _reach(file: File) -> Iterator[Problem]:
                 fix='add  token_file = "/etc/creche/cluster.token"',
             )
             return
+
+
+def _makers(file: File) -> Iterator[Problem]:
+    """Whoever reaches the operator's paths makes keys, where no token is wanted there."""
+    config = file.config
+    if config.client_keys != "required" or config.token_file is not None:
+        return
+    where = parsed(config.control_listen or config.listen)
+    if where is None:
+        return
+    if not address.is_loopback(where.host):
+        yield file.error(
+            ("client_keys",),
+            f"keys are wanted, and whoever reaches {where} could make one",
+            effect="The router refuses to start: a key that anyone makes keeps nobody out.",
+            fix='add  token_file = "/etc/creche/cluster.token"',
+        )
+    elif config.control_listen is None:
+        yield file.warning(
+            ("client_keys",),
+            f"keys are wanted, and whoever reaches {where} can make one",
+            effect="A proxy on this machine would let everybody make keys.",
+            fix='add  token_file = "/etc/creche/cluster.token"',
+        )
 
 
 def _proxies(file: File) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from common.http import HttpError, json_response
 from common.wire.router import KeyList, KeyMade, KeyRevoked, KeyView
 from router.keys.keeper import Keeper
 from router.keys.orders import Order, OrderError
-from router.keys.record import Key
+from router.keys.record import Key, id_of
 from router.keys.store import StoreError, TakenError
 
 #: What an order did, for the audit log.
@@ -58,6 +58,7 @@ class KeysApi:
 
     async def revoke(self, request: web.Request) -> web.Response:
         which = request.match_info["which"]
+        which = id_of(which) or which  # pasted whole, it is no word for logs
         try:
             key = await self._keeper.revoke(which)
         except (StoreError, RefusalError) as why:

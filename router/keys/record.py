@@ -76,7 +76,7 @@ def id_of(text: str) -> str | None:
 
 
 def digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def is_text_of(text: str, digest: str) -> bool:

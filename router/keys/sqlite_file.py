@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from common.errors import RefusalError
 from router.keys.record import Key
+from router.keys.rows import decoded
 from router.keys.store import StoreError, TakenError
 
 SCHEMA = 1
@@ -38,13 +39,14 @@ class SqliteKeys:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keys")
         self._db: sqlite3.Connection
+        self._inode = 0
 
     async def open(self) -> None:
         await self._run(self._open)
 
     async def mark(self) -> object:
         # Others' commits alone count; of our own the keeper knows.
-        return await self._run(lambda: self._db.execute("PRAGMA data_version").fetchone()[0])
+        return await self._run(self._mark)
 
     async def load(self) -> list[Key]:
         return await self._run(self._load)
@@ -86,6 +88,7 @@ class SqliteKeys:
             self._check(db)
             db.execute("COMMIT")
             os.chmod(self._path, 0o600)
+            self._inode = self._path.stat().st_ino
             self._load()
         except sqlite3.DatabaseError as why:
             db.close()
@@ -125,14 +128,25 @@ class SqliteKeys:
             f"  Put a backup in its place, or move it away and create every key anew."
         )
 
+    def _mark(self) -> object:
+        self._must_be_there()
+        return self._db.execute("PRAGMA data_version").fetchone()[0]
+
+    def _must_be_there(self) -> None:
+        """Of a file that was put in its place what is ordered here would never be read."""
+        try:
+            there = self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise StoreError(f"{self._path} was replaced: restart the router to read the new one")
+
     def _load(self) -> list[Key]:
         rows = self._db.execute("SELECT body FROM keys ORDER BY id").fetchall()
-        try:
-            return [msgspec.json.decode(body, type=Key) for (body,) in rows]
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as why:
-            raise StoreError(f"a key in {self._path} is damaged: {why}") from why
+        return decoded(body for (body,) in rows)
 
     def _put(self, verb: str, key: Key) -> None:
+        self._must_be_there()
         self._db.execute(
             f"{verb} INTO keys (id, name, live, body) VALUES (?, ?, ?, ?)",
             (key.id, key.name, key.revoked is None, msgspec.json.encode(key)),

@@ -95,12 +95,12 @@ class Queues:
             alone_s = line.wait_s(place, now, anew=True)
             served = alone_s is not None and max(alone_s, rests_s) <= patience_s
             return Reason.SHARE if served and place.leaf.count > 1 else Reason.WAIT
-        for lines, count, most in (
-            ([line], len(line.order), self.config.waiting_max),
-            (self.lines.values(), self.waiting, self.config.waiting_in_all_max),
+        for in_all, most in (
+            (False, self.config.waiting_max),
+            (True, self.config.waiting_in_all_max),
         ):
-            if count > most:
-                victim = heaviest(lines, place)
+            if (self.waiting if in_all else len(line.order)) > most:
+                victim = heaviest(self.lines.values() if in_all else [line], place)
                 if victim is place:
                     return Reason.SHARE if place.leaf.count > 1 else Reason.FULL
                 self.leave(victim)
@@ -128,11 +128,13 @@ class Queues:
             self._again = True
             return
         self._offering = True
-        self._offer(now, reaches)
-        while self._again:
-            self._again = False
-            self._offer(now, None)
-        self._offering = False
+        try:
+            self._offer(now, reaches)
+            while self._again:
+                self._again = False
+                self._offer(now, None)
+        finally:
+            self._offering = self._again = False
 
     def _offer(self, now: float, reaches: Callable[[Key], bool] | None) -> None:
         lines = [line for key, line in self.lines.items() if reaches is None or reaches(key)]

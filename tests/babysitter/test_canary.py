@@ -54,8 +54,19 @@ def test_a_token_begins_the_idle_time_anew() -> None:
 def test_no_token_makes_it_doubted_then_sick() -> None:
     found = idle()
     assert found.answered(NOTHING, IDLE, IDLE, 130) is Verdict.DOUBTED
-    assert found.due(Glance(1, 5), 130), "at once, though our own request may still count"
-    assert found.answered(NOTHING, Glance(1, 5), Glance(2, 5), 160) is Verdict.SICK
+    assert not found.due(Glance(1, 5), 130), "a stall of what is in flight is watched for itself"
+    assert found.due(IDLE, 131)
+    assert found.answered(NOTHING, IDLE, Glance(1, 5), 160) is Verdict.SICK, "ours may still count"
+
+
+@pytest.mark.parametrize(
+    ("said", "before"), [(NOTHING, Glance(1, 5)), (Said(Answer.BUSY), Glance(0, 5))]
+)
+def test_an_engine_at_work_is_not_judged(said: Said, before: Glance) -> None:
+    found = idle()
+    found.answered(NOTHING, IDLE, IDLE, 130)
+    assert found.answered(said, before, Glance(1, 5), 160) is Verdict.UNKNOWN
+    assert found.failures == 0
 
 
 def test_a_token_in_between_clears_it() -> None:
@@ -96,8 +107,8 @@ def test_one_that_was_not_ready_begins_anew() -> None:
         (200, b"<html>", Answer.NOTHING),
         (200, b"", Answer.NOTHING),
         (500, b"", Answer.NOTHING),
-        (503, b"", Answer.NOTHING),
-        (429, b"", Answer.NOTHING),
+        (503, b"", Answer.BUSY),
+        (429, b"", Answer.BUSY),
         (400, b"", Answer.REFUSED),
         (401, b"", Answer.REFUSED),
         (404, b"", Answer.REFUSED),

@@ -153,7 +153,7 @@ def test_ctrl_c_undrains_the_current_one_and_says_what_was_not_done(fleet: Fleet
     assert running.wait() == 130
     assert f"{stream.service} was not restarted, and takes requests again." in running.log
     assert f"Go on with:  creche restart {' '.join(rest)}" in running.log
-    assert marks(fleet) == []
+    until_sync(lambda: marks(fleet) == [], 10, "its mark is gone")
     assert pids(fleet) == before
     assert stream.alive
     stream.leave()

@@ -101,4 +101,10 @@ def test_off_loopback_the_token_must_be_settled_too() -> None:
 
 
 def test_off_loopback_wanting_keys_is_one_of_the_words() -> None:
-    assert settle(listen="0.0.0.0:8000", client_keys="required", auth="none") is None
+    reached = {"listen": "0.0.0.0:8000", "client_keys": "required", "auth": "none"}
+    assert settle(**reached, control_listen="127.0.0.1:8001") is None
+
+
+def test_keys_that_anyone_who_reaches_the_port_could_make_keep_nobody_out() -> None:
+    with pytest.raises(RefusalError, match="any of them could make a client key"):
+        settle(listen="0.0.0.0:8000", client_keys="required", auth="none")

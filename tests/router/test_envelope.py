@@ -130,7 +130,7 @@ def test_text_is_counted_in_utf8_over_messages_prompt_and_input() -> None:
     assert text_bytes(b'{"input": "abcd", "instructions": "x"}') == 5
     assert text_bytes(b'{"input": [{"role": "user", "content": "abc"}]}') == 3
     assert text_bytes(b'{"input": [1, 2, 3]}') == 0
-    assert text_bytes(b"no json") == 0
+    assert text_bytes(b"no json") == 7
 
 
 def test_text_is_counted_only_when_asked() -> None:

@@ -118,6 +118,18 @@ def test_tokens_count_as_estimated_while_a_request_runs_and_as_used_once_it_ende
     assert _refused(found, envelope=_prompt(10)).status == 429, "the second more"
 
 
+def test_what_an_engine_does_not_tell_is_taken_from_what_it_said() -> None:
+    """A client chooses whether its stream tells usage; a limit it may not choose away."""
+    found = _fleet(big=Model(limits=Limits(tpm=1_000)))
+    plan = begin(found, "big", now=0.0, envelope=_prompt(10))
+    plan.next(0.0)
+    ended = end(now=0.0)
+    ended.events, ended.upstream_spoke = 900, True
+    plan.ended(ended)
+    assert _refused(found, envelope=_prompt(100)).type == "tokens"
+    assert _served(found, envelope=_prompt(90)) == "big@h"
+
+
 def test_a_request_that_can_never_pass_is_told_so() -> None:
     found = _fleet(big=Model(limits=Limits(tpm=100)))
     problem = _refused(found, envelope=_prompt(500))

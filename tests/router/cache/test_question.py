@@ -195,6 +195,26 @@ def test_a_client_may_want_its_answer_made_anew(said: str, anew: bool) -> None:
     assert (found.anew, found.key) == (anew, key())
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://cam/now.jpg"}},
+        {"type": "input_image", "image_url": "https://cam/now.jpg"},
+        {"type": "input_file", "file_id": "file-1"},
+        {"type": "image", "source": {"type": "url", "url": "http://cam/now.jpg"}},
+    ],
+)
+def test_what_is_kept_elsewhere_may_change(part: dict[str, object]) -> None:
+    body = {**COLD, "messages": [{"role": "user", "content": [part]}]}
+    assert ask(body) == "it names what is kept elsewhere, which may change"
+
+
+def test_what_the_body_holds_itself_may_not() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    body = {**COLD, "messages": [{"role": "user", "content": [part]}]}
+    assert isinstance(ask(body), Question)
+
+
 def test_or_kept_by_nobody() -> None:
     why = "the request says cache-control: no-store"
     assert ask(headers={"cache-control": "no-cache, No-Store"}) == why

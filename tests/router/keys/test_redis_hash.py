@@ -100,6 +100,37 @@ async def test_a_router_that_starts_while_redis_is_away_lets_in_whom_it_knew(
     server.start()
 
 
+async def test_a_revocation_is_final_whatever_a_redis_says_that_lost_its_last_writes(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    keys = store(server, tmp_path)
+    await keys.open()
+    await keys.add(made("ana", 1))
+    await keys.revoke("ana", 5.0)
+    assert [key.revoked for key in await keys.load()] == [5.0]
+    (tmp_path / "b").mkdir()
+    stale = store(server, tmp_path / "b")  # knows nothing of it, as a replica that took over
+    await stale._redis.delete("t:keys", "t:keys:names")
+    await stale.add(made("ana", 1))
+    assert [key.revoked for key in await stale.load()] == [None]
+    assert [key.revoked for key in await keys.load()] == [5.0]
+    assert [key.revoked for key in await stale.load()] == [5.0]
+    await keys.close()
+    await stale.close()
+
+
+async def test_a_key_of_a_shape_that_is_not_known_holds_for_nobody_and_stops_no_other(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    keys = store(server, tmp_path)
+    await keys.open()
+    await keys.add(made("ana", 1))
+    newer = b'{"id":"9","name":"new","digest":"d","created":1,"limits":{"rph":5}}'
+    await keys._redis.hset("t:keys", "9", newer)
+    assert [key.name for key in await keys.load()] == ["ana"]
+    await keys.close()
+
+
 async def test_a_redis_that_lost_them_is_given_those_known_by_the_first_who_looks(
     server: RedisServer, tmp_path: Path
 ) -> None:

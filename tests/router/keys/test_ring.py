@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router import envelope
 from router.caller import Caller, Scope
 from router.errors import Problem, RequestError
 from router.keys.admission import admit
@@ -14,6 +15,8 @@ from router.keys.record import Key, KeyNeeds, digest_of, text_of
 from router.keys.ring import KeyRing
 from router.named import Limits
 from router.route import Route, resolve
+from router.seam import Ask
+from tests.router.making import brain, service
 
 TEXT = text_of(b"abcdef", b"s" * 24)
 
@@ -113,6 +116,7 @@ def test_what_came_without_a_key_is_told_how_to_send_one(
 class Head:
     def __init__(self, method: str = "POST", path: str = "/v1/chat/completions") -> None:
         self.method, self.path = method, path
+        self.websocket = path.endswith("/realtime")
         self.fields = {"authorization": f"Bearer {TEXT}"}
         self.caller = Caller("nobody yet", expires=inf)
         self.admitted_by: object = None
@@ -147,6 +151,9 @@ FOR_ADMINS = [
     ("GET", "/props"),
     ("POST", "/props"),
     ("POST", "/v1/load_lora_adapter"),
+    ("GET", "/v1/messages/batches"),
+    ("POST", "/v1/messages/batches"),
+    ("GET", "/v1/audio/voices"),
     ("GET", "/anything"),
     ("PUT", "/v1/chat/completions"),
 ]
@@ -157,6 +164,15 @@ def test_a_users_key_is_for_inference(method: str, path: str) -> None:
     head = Head(method, path)
     admit(KeyRing([key()]), head, head.route, 0.0)
     assert head.caller.name == "ana"
+
+
+def test_a_tunnel_whose_questions_nobody_sees_wants_an_admins_key() -> None:
+    head = Head("GET", "/v1/responses")
+    admit(KeyRing([key()]), head, head.route, 0.0)
+    tunnel = Head("GET", "/v1/responses")
+    tunnel.websocket = True
+    with pytest.raises(RequestError, match="wants a key with the scope 'admin'"):
+        admit(KeyRing([key()]), tunnel, tunnel.route, 0.0)
 
 
 @pytest.mark.parametrize(("method", "path"), FOR_ADMINS)
@@ -250,3 +266,28 @@ def test_an_order_that_cannot_be_is_refused_in_a_sentence(order: Order, says: st
     with pytest.raises(OrderError) as refused:
         order.check()
     assert says in str(refused.value)
+
+
+# --- names that only some servers read ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"small","Model":"big"}',
+        b'{"MODEL":"big","model":"small"}',
+        b'{"model":"small","\\u004dodel":"big"}',
+    ],
+)
+def test_a_key_for_certain_models_names_them_in_one_way(body: bytes) -> None:
+    """Some servers compare keys without case, and the last one wins."""
+    limited = Caller("ana", models=("small",))
+    with pytest.raises(RequestError, match="names 'model' in two ways"):
+        brain(service("a", "small", "big")).begin(asking(body, limited), 0.0)
+    brain(service("a", "small", "big")).begin(asking(body, Caller("bob")), 0.0)
+
+
+def asking(body: bytes, caller: Caller) -> Ask:
+    route = resolve("POST", "/v1/chat/completions")
+    said = envelope.read_json(body)
+    return Ask("id", "POST", "/v1/chat/completions", route, {}, said, "", len(body), 0.0, caller)

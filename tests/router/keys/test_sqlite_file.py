@@ -11,7 +11,7 @@ from router.keys.orders import Order
 from router.keys.record import Key
 from router.keys.ring import KeyRing
 from router.keys.sqlite_file import SqliteKeys
-from router.keys.store import TakenError
+from router.keys.store import StoreError, TakenError
 
 
 def made(name: str, number: int = 0, **more: object) -> Key:
@@ -86,6 +86,18 @@ async def test_a_damaged_key_ends_the_start(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(RefusalError, match="cannot be read"):
         await SqliteKeys(path).open()
+
+
+async def test_a_file_that_was_put_in_its_place_is_not_written_past(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    store = SqliteKeys(path)
+    await store.open()
+    path.rename(tmp_path / "aside.db")
+    with pytest.raises(StoreError, match="was replaced: restart the router"):
+        await store.mark()
+    with pytest.raises(StoreError, match="was replaced"):
+        await store.add(made("ana"))
+    await store.close()
 
 
 async def test_a_newer_ones_file_is_refused(tmp_path: Path) -> None:
