@@ -143,6 +143,7 @@ class Relay:
                     start_serving=True,
                     ssl=self.tls,
                     ssl_handshake_timeout=self.timeouts.head_s if self.tls else None,
+                    ssl_shutdown_timeout=_CLOSE_S if self.tls else None,
                 )
             )
         self._sweep.start()

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from common.tasks import spawn
 from router.config import Cache, Config
 from router.named import Model
 from router.outcome import Outcome
-from tests.router.relay_kit import SSE, Answer, Rig, Script, Talk, always, events, serving
+from tests.router.relay_kit import SSE, Answer, Client, Rig, Script, Talk, always, events, serving
 from tests.support.until import until
 
 CHAT = "/v1/chat/completions"
@@ -335,3 +336,33 @@ async def test_off_it_says_nothing_and_keeps_nothing() -> None:
         answers = [await post(rig) for _ in range(2)]
         assert [said(one) for one in answers] == [None, None]
         assert len(rig.upstreams[0].requests) == 2
+
+
+LARGE = b'{"object":"list","data":[{"embedding":[%b0]}],"usage":{"prompt_tokens":3}}' % (
+    b"0.125," * 120_000
+)
+
+
+async def test_a_slow_client_is_given_slices_and_holds_no_copy_of_its_own() -> None:
+    embeddings = "/v1/embeddings"
+    asked = b'{"model":"m","input":"hi"}'
+    async with caching(always(answer(b"200 OK", LARGE))) as rig:
+        first = await rig.post(embeddings, asked)
+        assert said(first) == "miss"
+        raw = socket.create_connection(("127.0.0.1", rig.port))
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        reader, writer = await asyncio.open_connection(sock=raw, limit=4_096)
+        client = Client(reader, writer)
+        client.send(embeddings, asked)
+        await until(lambda: any(one.paused for one in rig.relay.clients), what="it takes no more")
+        assert rig.relay.in_flight == 1, "it has not been answered yet"
+        (slow,) = (one for one in rig.relay.clients if one.paused)
+        assert slow.transport.get_write_buffer_size() < len(LARGE) / 2
+        second = await client.answer()
+        assert (said(second), second.body) == ("hit", LARGE)
+        client.send(embeddings, asked)
+        third = await client.answer()
+        assert third.body == LARGE, "the connection goes on"
+        await client.close()
+        await rig.quiet()
+        assert rig.outcomes == [Outcome.OK] * 3
