@@ -171,6 +171,32 @@ def test_one_whose_last_engine_went_is_told_to_go_on() -> None:
     assert desk.queues.waiting == 0 and not desk.queues.lines
 
 
+def test_an_offer_that_fails_stops_no_later_one() -> None:
+    desk = _one()
+    runs, _ = desk.ask()
+    waits, _ = desk.ask()
+    offered, waits.offered = waits.offered, _fails  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        desk.end(runs)
+    waits.offered = offered  # type: ignore[method-assign]
+    desk.queues.offer(desk.now)
+    assert waits.heard == ["takes"]
+
+
+def _fails(now: float) -> Verdict:
+    raise ZeroDivisionError
+
+
+def test_one_that_comes_displaces_one_though_both_bounds_are_reached() -> None:
+    desk = _one(waiting_max=4, waiting_in_all_max=4)
+    desk.ask()
+    heavy = [desk.ask("heavy")[0] for _ in range(4)]
+    _, light = desk.ask("light")
+    assert isinstance(light, Place)
+    assert [one.heard for one in heavy].count(["displaced"]) == 1
+    assert desk.queues.waiting == 4
+
+
 def test_one_that_left_is_not_called() -> None:
     desk = _one()
     runs, _ = desk.ask()
