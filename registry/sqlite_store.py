@@ -21,8 +21,9 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from common import clock
+from common import clock, sqlite_mark
 from common.errors import RefusalError
+from common.sqlite_mark import Whose
 from registry.records import Record
 from registry.state import Batch, Stored
 from registry.store import StoreError, new_epoch
@@ -249,17 +250,16 @@ def _read(db: sqlite3.Connection, path: Path) -> tuple[Stored, Meta]:
 
 def _is_new(db: sqlite3.Connection, path: Path) -> bool:
     """Whether the file is empty. Raises before anything is changed in one that is not ours."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    mark = db.execute("PRAGMA application_id").fetchone()[0]
-    if version == 0 and mark == 0 and db.execute("PRAGMA schema_version").fetchone()[0] == 0:
+    found, version = sqlite_mark.whose(db, APPLICATION_ID, SCHEMA)
+    if found is Whose.NOBODYS:
         return True
-    if mark == APPLICATION_ID and version > SCHEMA:
+    if found is Whose.NEWER:
         raise RefusalError(
             f"the state file {path} was written by a newer Creche "
             f"(its schema is {version}, this one knows {SCHEMA}).\n"
             f"  Start the newer version again, or move the file away: live services register again."
         )
-    if mark != APPLICATION_ID or version != SCHEMA:
+    if found is Whose.OTHERS:
         raise Damaged("it is no registry's file")
     return False
 
@@ -270,8 +270,7 @@ def _create(db: sqlite3.Connection, path: Path) -> tuple[Stored, Meta]:
         db.execute(statement)
     meta = Meta(epoch=new_epoch(), revision=0, records=0, retired=0, drained=0)
     _put_meta(db, meta)
-    db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version={SCHEMA}")
+    sqlite_mark.mark(db, APPLICATION_ID, SCHEMA)
     db.execute("COMMIT")
     return Stored(epoch=meta.epoch), meta
 

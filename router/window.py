@@ -34,10 +34,6 @@ class Pace:
         marks = self._marks
         return self.count - (marks[-seconds] if seconds <= len(marks) else marks[0])
 
-    @property
-    def is_still(self) -> bool:
-        return self._marks[0] == self.count
-
 
 class Samples(deque[float]):
     """The last 256 measurements, in seconds. `append` adds one."""

@@ -17,7 +17,9 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from common import sqlite_mark
 from common.errors import RefusalError
+from common.sqlite_mark import Whose
 from router.keys.record import Key
 from router.keys.rows import decoded
 from router.keys.store import StoreError, TakenError
@@ -103,20 +105,18 @@ class SqliteKeys:
             raise
 
     def _check(self, db: sqlite3.Connection) -> None:
-        mark = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if not mark and not version and not db.execute("PRAGMA schema_version").fetchone()[0]:
+        found, version = sqlite_mark.whose(db, APPLICATION_ID, SCHEMA)
+        if found is Whose.NOBODYS:
             db.execute(_TABLE)
             db.execute(_INDEX)
-            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={SCHEMA}")
+            sqlite_mark.mark(db, APPLICATION_ID, SCHEMA)
             return
-        if mark == APPLICATION_ID and version > SCHEMA:
+        if found is Whose.NEWER:
             raise RefusalError(
                 f"the clients' keys in {self._path} were written by a newer Creche (its schema is "
                 f"{version}, this one knows {SCHEMA}).\n  Start the newer version again."
             )
-        if mark != APPLICATION_ID or version != SCHEMA:
+        if found is Whose.OTHERS:
             raise StoreError("it is no file of keys")
         verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":

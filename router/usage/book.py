@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from common import clock
+from common import clock, sqlite_mark
+from common.sqlite_mark import Whose
 from router.usage import store
 from router.usage.rows import COLUMNS, DAY_S, HOUR_S, Row, Rows
 from router.usage.store import BookError, Question, Sums
@@ -203,19 +204,17 @@ class Book:
         return db
 
     def _check(self, db: sqlite3.Connection) -> None:
-        mark = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if not mark and not version and not db.execute("PRAGMA schema_version").fetchone()[0]:
+        found, version = sqlite_mark.whose(db, APPLICATION_ID, SCHEMA)
+        if found is Whose.NOBODYS:
             db.execute(_TABLE)
-            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={SCHEMA}")
+            sqlite_mark.mark(db, APPLICATION_ID, SCHEMA)
             return
-        if mark == APPLICATION_ID and version > SCHEMA:
+        if found is Whose.NEWER:
             raise BookError(
                 f"{self._path} was written by a newer Creche (its schema is {version}, this one "
                 f"knows {SCHEMA}): it is left as it is"
             )
-        if mark != APPLICATION_ID or version != SCHEMA:
+        if found is Whose.OTHERS:
             raise sqlite3.DatabaseError("it is no file of usage")
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":

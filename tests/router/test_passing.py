@@ -239,3 +239,12 @@ async def test_a_connection_under_tls_stays_and_hears_of_the_close_with_its_next
         assert [*numbers(pair.old, pair.new)] == [1, 0]
         await client.close()
         await pair.done()
+
+
+async def test_a_successor_that_speaks_tls_takes_over_no_plain_connection() -> None:
+    async with serving(always(OK)) as new:
+        new.relay.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            new.relay.adopt(theirs)
+            assert ours.recv(1) == b"", "the channel is closed: they end where they are"
