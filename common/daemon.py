@@ -242,7 +242,11 @@ def allow_open_files() -> None:
 
 
 async def _run(name: str, main: Main) -> None:
-    await Daemon(name).run(main)
+    try:
+        await Daemon(name).run(main)
+    finally:
+        # The loop gives its signals back as it closes: one that comes now changes no exit status.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
 
 
 @contextlib.contextmanager

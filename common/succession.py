@@ -127,10 +127,11 @@ class Succession:
         if self.stops > 2:
             return [Kill(one, at_once=True) for one in everybody]
         word = STOP if self.stops == 1 else HURRY
-        told: list[Action] = [Tell(one, word) for one in everybody]
+        told: list[Action] = []
         if self.starting is not None:  # it may not listen to words yet
+            # Before the word: a signal to one that stops already says that it is to hurry.
             told.append(Kill(self.starting, at_once=False))
-        return told
+        return told + [Tell(one, word) for one in everybody]
 
     # --- what happens -----------------------------------------------------------------------------
 

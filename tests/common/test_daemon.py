@@ -50,6 +50,21 @@ async def test_a_signal_ends_it_well(processes: Processes, which: signal.Signals
     assert "stopped False" in child.log
 
 
+@pytest.mark.parametrize("which", ["SIGTERM", "SIGHUP"])
+async def test_a_signal_that_comes_when_it_has_ended_changes_no_status(
+    processes: Processes, which: str
+) -> None:
+    """The interpreter gives the handlers back before it lets go of the modules."""
+    late = f"""
+import os, signal
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid()):
+        kill(me, signal.{which})
+globals()["late"] = Late()
+"""
+    assert await start(processes, late).ended() == 0
+
+
 async def test_it_may_open_as_many_files_as_the_host_lets_it(processes: Processes) -> None:
     look = "    import resource; print('limits', *resource.getrlimit(resource.RLIMIT_NOFILE))"
     limited = 'ulimit -Sn 256; ulimit -Hn 2000; exec "$0" -c "$1"'

@@ -173,6 +173,14 @@ def test_stopping_tells_all_then_hurries_them_then_kills() -> None:
     assert done(machine.ended(1, 0, 3.0))[-1] == Exit(137)
 
 
+def test_one_that_starts_gets_the_signal_before_the_word_lest_it_hurries() -> None:
+    machine = serving()
+    machine.replace(1.0)
+    everybody = [Tell(2, STOP), Tell(1, STOP)]
+    assert machine.stop() == [Kill(2, at_once=False), *everybody]
+    assert machine.ready(2, 2.0)[-1] == Tell(2, STOP)
+
+
 def test_nothing_is_started_once_it_stops() -> None:
     machine = serving()
     machine.stop()
