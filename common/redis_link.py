@@ -6,7 +6,6 @@ One try for each command, bounded in time: who asks decides what an absence mean
 import ssl
 from typing import Any
 
-from msgspec import Struct
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -14,20 +13,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as AwayFromRedis
 from redis.exceptions import TimeoutError as SlowRedis
 
-from common.redis_url import Where
+from common.redis_url import Access, Where
 
 #: What a client raises when its server can't be reached, or not in time. RuntimeError is uvloop's
 #: word for writing to a connection that was closed a moment ago, which the client lets through.
 AWAY = (OSError, TimeoutError, AwayFromRedis, SlowRedis, RuntimeError)
-
-
-class Access(Struct, frozen=True, kw_only=True):
-    """How to come in. `timeout_s` bounds every command: a stopped Redis must hold up nobody."""
-
-    password: str | None = None
-    sentinel_password: str | None = None
-    ca_file: str | None = None
-    timeout_s: float = 2.0
 
 
 def client(where: Where, access: Access, *, connections_max: int) -> tuple[Redis, Sentinel | None]:

@@ -1,4 +1,5 @@
-"""Where a shared store is, as `state` names it. Pure.
+"""Where a shared store is, as `state` names it, and how to come in. Pure: without the client, which
+is imported where one is named.
 
 redis://[user@]host[:port][/db]            rediss:// the same over TLS
 redis+sentinel://h1[:port],h2[:port]/master[/db]    rediss+sentinel:// over TLS
@@ -30,6 +31,15 @@ class Where(Struct, frozen=True, kw_only=True):
         scheme = ("rediss" if self.tls else "redis") + ("+sentinel" if self.master else "")
         hosts = ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in self.hosts)
         return f"{scheme}://{hosts}{f'/{self.master}' if self.master else ''}/{self.db}"
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """How to come in. `timeout_s` bounds every command: a stopped Redis must hold up nobody."""
+
+    password: str | None = None
+    sentinel_password: str | None = None
+    ca_file: str | None = None
+    timeout_s: float = 2.0
 
 
 def is_redis(state: str) -> bool:

@@ -20,7 +20,7 @@ from redis.asyncio.client import PubSub
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from common import clock, redis_link
+from common import clock, redis_link, redis_url
 from common.errors import RefusalError
 from common.redis_url import Where
 from registry import redis_scripts as scripts
@@ -64,7 +64,7 @@ class _Notice(Struct, frozen=True):
 _notice = msgspec.json.Decoder(_Notice).decode
 
 
-class Access(redis_link.Access, frozen=True, kw_only=True):
+class Access(redis_url.Access, frozen=True, kw_only=True):
     prefix: str = "creche:"
 
 

@@ -17,8 +17,7 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from common import clock, redis_link, tasks
-from common.redis_link import Access
-from common.redis_url import Where
+from common.redis_url import Access, Where
 from router.cache.entry import Entry
 
 #: After a failure nobody asks for so long.

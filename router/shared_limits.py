@@ -21,8 +21,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisError
 
 from common import clock, logs, redis_link, tasks
-from common.redis_link import AWAY, Access
-from common.redis_url import Where
+from common.redis_link import AWAY
+from common.redis_url import Access, Where
 from router import limit_scripts as scripts
 from router.limit_terms import Addition, Asking, Settlement
 from router.shares import LEASE_S, RENEW_S, Shares

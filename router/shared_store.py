@@ -4,8 +4,7 @@ import os
 
 from common import auth, redis_url
 from common.redact import SECRETS
-from common.redis_link import Access
-from common.redis_url import Where
+from common.redis_url import Access, Where
 from router.config import Config
 
 PASSWORD_VARIABLE = "CRECHE_REDIS_PASSWORD"  # noqa: S105  (its name)

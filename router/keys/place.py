@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from common import redis_link
 from router import shared_store
 from router.config import Config
-from router.keys.redis_hash import RedisKeys
 from router.keys.sqlite_file import SqliteKeys
 from router.keys.store import Store
 
@@ -21,6 +19,10 @@ def store(config: Config, folder: Path) -> Store:
     where = shared_store.where(config)
     if where is None:
         return SqliteKeys(folder / FILE)
+    # here: the client takes 20 MB and a tenth of a second, which a router alone can spare
+    from common import redis_link
+    from router.keys.redis_hash import RedisKeys
+
     access = shared_store.access(config)
     redis, sentinel = redis_link.client(where, access, connections_max=CONNECTIONS_MAX)
     return RedisKeys(redis, sentinel, config.redis_prefix, folder / KNOWN_FILE)

@@ -21,8 +21,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisError
 
 from common import clock
-from common.redis_link import AWAY, Access, client
-from common.redis_url import Where
+from common.redis_link import AWAY, client
+from common.redis_url import Access, Where
 from router.config import Usage
 from router.usage import store
 from router.usage.rows import COLUMNS, DAY_S, HOUR_S, Row, Rows

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from common import clock, redis_url
-from common.redis_link import Access
+from common.redis_url import Access
 from router.cache.entry import Entry
 from router.shared_cache import SharedCache, read
 from tests.support.ports import free_port

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common import redis_link, redis_url
-from common.redis_link import Access
+from common.redis_url import Access
 from router.keys.keeper import Keeper
 from router.keys.orders import Order
 from router.keys.record import Key

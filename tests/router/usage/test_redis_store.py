@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from common import clock, redis_url
-from common.redis_link import Access
+from common.redis_url import Access
 from router.config import Usage
 from router.usage import redis_store, store
 from router.usage.book import DIVISIONS, Book
