@@ -1,7 +1,6 @@
 """`make up`'s program, for real: until Ready, through the OpenAI client, until nothing is left."""
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.support.ports import free_port_with
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.until import until_sync
 
@@ -28,22 +28,8 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 def free_port() -> int:
-    """A PORT whose others are free too, below those that the kernel gives to outgoing calls."""
-    for _ in range(200):
-        port = 20_000 + secrets.randbelow(10_000)
-        if all(_free(port + offset) for offset in OFFSETS):
-            return port
-    raise AssertionError("no free block of ports")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    """A PORT whose others are free too."""
+    return free_port_with(OFFSETS)
 
 
 class Run:
