@@ -231,14 +231,14 @@ class Client:
         return (await self.reader.readexactly(size + 2))[:-2]
 
     async def chunks(self) -> tuple[bytes, bytes]:
-        raw = body = b""
+        raw, body = bytearray(), bytearray()
         while True:
             line = await self.reader.readuntil(b"\r\n")
             size = int(line, 16)
             data = await self.reader.readexactly(size + 2)
             raw += line + data
             if not size:
-                return raw, body
+                return bytes(raw), bytes(body)
             body += data[:-2]
 
     async def rest_of_chunks(self) -> bytes:
