@@ -1,12 +1,13 @@
 """The tests' own process helper: nothing it started, or that those started, is left."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import DiedError, Processes
-from tests.support.until import until
+from tests.support.processes import DiedError, Process, Processes
+from tests.support.until import until, until_sync
 
 pytestmark = pytest.mark.real
 
@@ -50,6 +51,40 @@ async def test_waiting_for_a_process_that_died_tells_its_last_words(processes: P
         await child.ready("http://127.0.0.1:1/health")
     with pytest.raises(DiedError, match="out of memory"):
         await child.said("never")
+
+
+class Late(Process):
+    """Ends between two looks: this one is just too early for its last words."""
+
+    @property
+    def log(self) -> str:
+        found = super().log
+        self.terminate()
+        self.wait()
+        return found
+
+
+async def test_what_it_says_as_it_ends_is_heard(processes: Processes) -> None:
+    words = "import signal; signal.sigwait([15]); print('goodbye')"
+    code = f"import signal; signal.pthread_sigmask(0, [15]); print('up'); {words}"
+    child = processes.start([sys.executable, "-c", code], name="x")
+    await child.said("up")
+    assert "goodbye" in await Late(child.name, child.popen, child.log_path).said("goodbye")
+
+
+async def test_until_asks_once_more_when_its_time_is_over() -> None:
+    """It was this very process that stood still, for longer than it was to wait."""
+    begun = time.monotonic()
+    answers = iter([0, 7, 0, 7])
+
+    def stands_still() -> int:
+        while time.monotonic() < begun + 0.1:
+            pass
+        return next(answers)
+
+    assert await until(stands_still, 0.05) == 7
+    begun = time.monotonic()
+    assert until_sync(stands_still, 0.05) == 7
 
 
 async def test_until_tells_what_it_waited_for() -> None:

@@ -238,9 +238,9 @@ def fake_provider(
     thread = threading.Thread(target=found._run, args=(ready,), name="fake provider", daemon=True)
     thread.start()
     try:
-        assert ready.wait(10), "the fake provider did not start"
+        assert ready.wait(30), "the fake provider did not start"
         yield found
     finally:
         found._loop.call_soon_threadsafe(found._loop.stop)
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive()

@@ -127,7 +127,7 @@ class Fleet:
     def models(self) -> list[str]:
         return [one["id"] for one in self.parts["router"].get("/v1/models")["data"]]
 
-    def wait_models(self, *names: str, timeout_s: float = 20.0) -> None:
+    def wait_models(self, *names: str, timeout_s: float = 30.0) -> None:
         """Wait until the router lists at least these."""
         until_sync(lambda: set(names) <= set(self.models()), timeout_s, f"models {names}")
 
@@ -139,7 +139,7 @@ class Fleet:
                 return found
         return None
 
-    def wait_service(self, name: str, *, timeout_s: float = 20.0, **wanted: Any) -> dict[str, Any]:
+    def wait_service(self, name: str, *, timeout_s: float = 30.0, **wanted: Any) -> dict[str, Any]:
         """Wait until the router sees `name` with these values; no values: until it sees it."""
 
         def look() -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ class MockHandle:
         """
         raise NotImplementedError
 
-    async def saw(self, *, timeout_s: float = 5.0, **wanted: Any) -> dict[str, Any]:
+    async def saw(self, *, timeout_s: float = 30.0, **wanted: Any) -> dict[str, Any]:
         """Wait until the stats hold these values (`in_flight=0`, `requests=3`); the stats.
 
         Dots are written as double underscores: `aborts__streaming=1`.
@@ -104,7 +104,7 @@ class ProcessMock(MockHandle):
 
     async def _ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         def ask() -> dict[str, Any]:
-            with urllib.request.urlopen(self.url + path, body, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, body, timeout=30) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
 

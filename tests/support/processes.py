@@ -58,7 +58,7 @@ class Process:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
-    def wait(self, timeout_s: float = 15.0) -> int:
+    def wait(self, timeout_s: float = 30.0) -> int:
         """Its exit status (negative: the signal). AssertionError, with its log, if it stays."""
         try:
             return self.popen.wait(timeout_s)
@@ -67,11 +67,11 @@ class Process:
                 f"{self.name} still runs after {timeout_s:g} s:\n{self.tail()}"
             ) from None
 
-    async def ended(self, timeout_s: float = 15.0) -> int:
+    async def ended(self, timeout_s: float = 30.0) -> int:
         """`wait` for tests with a loop."""
         return await asyncio.to_thread(self.wait, timeout_s)
 
-    def stop(self, timeout_s: float = 15.0) -> int:
+    def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, then its exit status."""
         self.terminate()
         return self.wait(timeout_s)
@@ -79,25 +79,27 @@ class Process:
     def tail(self) -> str:
         return self.log[-LOG_TAIL_BYTES:]
 
-    async def ready(self, url: str, timeout_s: float = 20.0) -> "Process":
+    async def ready(self, url: str, timeout_s: float = 30.0) -> "Process":
         """Wait until `url` answers 200. AssertionError, with the log, when the process ends."""
         await until(lambda: asyncio.to_thread(self._answers, url), timeout_s, self._what(url))
         return self
 
-    def ready_sync(self, url: str, timeout_s: float = 20.0) -> "Process":
+    def ready_sync(self, url: str, timeout_s: float = 30.0) -> "Process":
         until_sync(lambda: self._answers(url), timeout_s, self._what(url))
         return self
 
-    async def said(self, text: str, timeout_s: float = 20.0) -> str:
+    async def said(self, text: str, timeout_s: float = 30.0) -> str:
         """Wait until its log holds `text`; the whole log."""
         await until(lambda: self._has_said(text), timeout_s, f"{self.name} says {text!r}")
         return self.log
 
     def _has_said(self, text: str) -> bool:
-        found = text in self.log
-        if not found:
+        lives = self.alive  # asked first: what it says as it ends counts
+        if text in self.log:
+            return True
+        if not lives:
             self._must_live()
-        return found
+        return False
 
     def _answers(self, url: str) -> bool:
         self._must_live()
@@ -230,9 +232,9 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
             _kill_group(process.pid)
-        until_sync(self._none_left, 10.0, "every process of the test has ended")
+        until_sync(self._none_left, 30.0, "every process of the test has ended")
         for process in self.all:
-            process.popen.wait(5.0)
+            process.popen.wait(30.0)
         found = secrets.leaks(self.folder, self.secrets | secrets.of_files(self.folder))
         assert found == [], "\n".join(found)
 

@@ -70,7 +70,7 @@ class RedisServer:
         argv += ["--repl-diskless-sync-delay", "0", *_KEEPS[self._keeps], *self._options]
         argv += ["--requirepass", self.password] if self.password else []
         self.process = self.processes.start(argv, name="redis")
-        until_sync(lambda: self.ask("PING").startswith(("+PONG", "-NOAUTH")), 15, "redis answers")
+        until_sync(lambda: self.ask("PING").startswith(("+PONG", "-NOAUTH")), 30, "redis answers")
         return self
 
     def kill9(self) -> None:
@@ -122,7 +122,7 @@ class Sentinels:
                 f"sentinel failover-timeout {self.NAME} 4000\n"
             )
             processes.start([redis_program(), file, "--sentinel"], name="sentinel")
-        until_sync(lambda: all(map(self._knows_all, self.ports)), 20, "the sentinels are agreed")
+        until_sync(lambda: all(map(self._knows_all, self.ports)), 30, "the sentinels are agreed")
 
     @property
     def url(self) -> str:

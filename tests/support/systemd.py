@@ -10,7 +10,7 @@ class Systemd:
         self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self._socket.settimeout(10)
+        self._socket.settimeout(30)
 
     def next(self) -> str:
         return self._socket.recv(4096).decode()
