@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from router import limit_scripts as scripts
 from router.limits import Counted, Grant, Limiter
@@ -20,6 +22,12 @@ pytestmark = pytest.mark.real
 #: The test's clock, in the place of the server's.
 NOW = "local now = tonumber(redis.call('GET', 'now'))\n"
 LEASE_MS = 30_000
+#: What was sent and not answered in time may have been done: it is sent once.
+ONCE = Retry(NoBackoff(), 0)
+#: A server that stands still for a while fails nothing.
+TIMEOUT_S = 60
+#: Every example begins anew by itself, and may take its time.
+CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 FOR_EVER_MS = 10**9
 NS = 1_000_000
 
@@ -90,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     processes = Processes(folder)
     try:
         found = RedisServer(processes, folder).start()
-        with Redis(port=found.port) as redis:
+        with Redis(port=found.port, socket_timeout=TIMEOUT_S, retry=ONCE) as redis:
             yield Server(redis)
     finally:
         processes.close()
@@ -114,9 +122,7 @@ moves = st.one_of(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=CHECKS)
 @given(limited, st.lists(moves, max_size=60))
 def test_they_decide_as_a_routers_own_limits_do(
     server: Server, limits: Limits, schedule: list[tuple[Any, ...]]
@@ -146,9 +152,7 @@ def test_they_decide_as_a_routers_own_limits_do(
                     server.settle(id, limits, cost, used)  # a second time changes nothing
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=CHECKS)
 @given(
     st.lists(limited, min_size=2, max_size=4),
     st.lists(
@@ -174,9 +178,7 @@ def test_of_several_names_all_grant_or_none_takes_anything(
             assert twins[n].take(tokens, now) is not None
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=CHECKS)
 @given(
     st.integers(1, 30), st.lists(st.integers(0, 80).map(lambda n: n / 8), min_size=5, max_size=60)
 )

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 
 import pytest
 from aiohttp import web
@@ -16,11 +15,11 @@ from tests.router.relay_kit import (
     STREAM,
     Talk,
     always,
-    closed_port,
     events,
     once,
     serving,
 )
+from tests.support.ports import free_port
 from tests.support.until import until
 
 A, B, DONE = b'data: {"a":1}\n\n', b'data: {"b":2}\n\n', b"data: [DONE]\n\n"
@@ -386,7 +385,7 @@ async def test_operator_paths_are_unknown_on_the_public_port_where_they_have_the
 
 
 async def test_a_refused_connect_goes_to_the_other_upstream() -> None:
-    async with serving(closed_port(), always(OK)) as rig:
+    async with serving(free_port(), always(OK)) as rig:
         for _ in range(2):
             answer = await rig.post("/v1/chat/completions", CHAT)
             assert answer.status == 200
@@ -394,7 +393,7 @@ async def test_a_refused_connect_goes_to_the_other_upstream() -> None:
 
 
 async def test_nobody_left_is_told_in_the_routes_shape() -> None:
-    async with serving(closed_port()) as rig:
+    async with serving(free_port()) as rig:
         answer = await rig.post("/v1/messages", CHAT)
         assert answer.status == 502
         assert json.loads(answer.body)["type"] == "error"
@@ -509,10 +508,12 @@ async def test_an_upstreams_closed_connection_is_not_used_again() -> None:
 )
 @pytest.mark.parametrize("how", ["fin", "reset", "garbage", "long"])
 async def test_a_cut_stream_is_told_in_band(path: str, mark: bytes, how: str) -> None:
+    heard = asyncio.Event()
+
     async def script(talk: Talk) -> None:
         await talk.request()
         await talk.say(SSE + b"f\r\n" + A + b"\r\n")
-        await asyncio.sleep(0.05)
+        await heard.wait()
         if how == "reset":
             talk.reset()
         elif how == "garbage":
@@ -526,10 +527,12 @@ async def test_a_cut_stream_is_told_in_band(path: str, mark: bytes, how: str) ->
     async with serving(script, limits={"event_bytes_max": 1000}) as rig:
         client = await rig.client()
         client.send(path, STREAM)
-        answer = await client.answer()
-        assert answer.body.startswith(A)
-        assert answer.body[len(A) :].startswith(mark)
-        assert b"[DONE]" not in answer.body
+        await client.head()
+        assert await client.chunk() == A
+        heard.set()
+        told = await client.rest_of_chunks()
+        assert told.startswith(mark)
+        assert b"[DONE]" not in told
         assert await client.rest() == b""
         await client.close()
         await until(lambda: rig.outcomes == [Outcome.CUT])
@@ -537,15 +540,22 @@ async def test_a_cut_stream_is_told_in_band(path: str, mark: bytes, how: str) ->
 
 @pytest.mark.parametrize("framing", [b"content-length: 100", b"transfer-encoding: chunked"])
 async def test_a_cut_plain_answer_cannot_be_taken_for_a_whole_one(framing: bytes) -> None:
+    heard = asyncio.Event()
+
     async def script(talk: Talk) -> None:
         await talk.request()
         await talk.say(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n")
         await talk.say(b"5\r\nhello\r\n")
-        await asyncio.sleep(0.05)
+        await heard.wait()
 
     async with serving(script) as rig:
+        client = await rig.client()
+        client.send("/v1/chat/completions", CHAT)
+        await client.head()
+        heard.set()
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await rig.post("/v1/chat/completions", CHAT)
+            await client.chunks() if b"chunked" in framing else await client.reader.readexactly(100)
+        await client.close()
         await until(lambda: rig.outcomes == [Outcome.CUT])
 
 
@@ -733,21 +743,22 @@ async def waits_before_the_first_event(talk: Talk) -> None:
         waits_before_the_first_event,
     ],
 )
-async def test_a_departure_frees_the_upstream_within_50_ms(script: object, how: str) -> None:
+async def test_a_departure_frees_the_upstream_at_once(script: object, how: str) -> None:
+    """How soon, bench/times.py measures. Here nothing looks at deadlines any more."""
     async with serving(script) as rig:  # type: ignore[arg-type]
         client = await rig.client()
         client.send("/v1/chat/completions", STREAM)
         await until(lambda: rig.upstreams[0].requests)
-        await asyncio.sleep(0.03)
-        began = time.monotonic()
+        if script is not waits_before_answering:
+            await until(lambda: all(link.got for link in rig.relay.pool.open))
+        rig.relay._sweep.close()
         if how == "fin":
             client.writer.write_eof()
         else:
             Talk(client.reader, client.writer).reset()
         await until(lambda: rig.upstreams[0].closed)
-        assert time.monotonic() - began < 0.25  # 50 ms on a machine of its own
         await until(lambda: rig.outcomes == [Outcome.CANCELLED])
-        assert not rig.relay.pool.open
+        await until(lambda: not rig.relay.pool.open)
         await client.close()
 
 

@@ -44,13 +44,17 @@ async def test_a_body_that_never_stops_coming_has_its_time(framing: bytes) -> No
 
 
 async def test_a_body_that_keeps_its_pace_has_all_the_time_it_takes() -> None:
-    limits = {"client_bytes_per_s_min": 10_000}
-    async with serving(always(OK), timeouts={"body_s": 0.2}, limits=limits) as rig:
+    limits = {"client_bytes_per_s_min": 100}
+    timeouts = {"body_s": 60, "body_idle_s": 10_000}
+    async with serving(always(OK), timeouts=timeouts, limits=limits) as rig:
         client = await rig.client()
         client.writer.write(POST + b"Content-Length: 40000\r\n\r\n")
-        for _ in range(20):
+        for count in range(1, 20):
             client.writer.write(b"x" * 2_000)
-            await asyncio.sleep(0.05)
+            await until(lambda count=count: rig.relay.bodies.memory == 2_000 * count)  # type: ignore[misc]
+            rig.skip(20 * count + 50)
+            assert not rig.relay.crowd.slow["body"]
+        client.writer.write(b"x" * 2_000)
         assert (await client.answer()).status == 200
         await client.close()
 
