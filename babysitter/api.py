@@ -6,8 +6,6 @@ POST /engines/{name}/start|stop|restart|kill /reload
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import cast
 
 from aiohttp import web
 
@@ -162,13 +160,12 @@ class Api:
             text = "".join(f"{redact(line)}\n" for line in found)
             return web.Response(text=text, content_type="text/plain")
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
-        await response.prepare(request)
-        lines_to_come = cast(AsyncGenerator[str, None], logtail.follow(engine.log_file, lines))
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(None) as until,
-                contextlib.aclosing(lines_to_come) as following,
+                logtail.follow(engine.log_file, lines) as following,
             ):
+                await response.prepare(request)  # whoever has its head misses no line
                 self._following.add(until)
                 try:
                     async for line in following:

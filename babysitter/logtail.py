@@ -12,7 +12,9 @@ than the writer rotates is told that it missed something.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from babysitter.shimlog import LINE_BYTES_MAX, LINES_MAX, last_lines, show
@@ -33,23 +35,32 @@ async def tail(log: Path, count: int) -> list[str]:
     return await asyncio.to_thread(_tail, log, count)
 
 
-async def follow(log: Path, count: int = 0, *, look_s: float = LOOK_S) -> AsyncIterator[str]:
-    """The last `count` lines, then each new one as it is finished, without end: `aclose` it.
+@asynccontextmanager
+async def follow(
+    log: Path, count: int = 0, *, look_s: float = LOOK_S
+) -> AsyncIterator[AsyncIterator[str]]:
+    """The last `count` lines, then each new one as it is finished, without end.
 
-    A log that does not exist yet is waited for.
+    From the moment this is entered, no line is missed. A log that does not exist yet is waited for.
     """
     reader = _Reader(log)
     try:
-        for line in await asyncio.to_thread(reader.begin, count, finished=True):
-            yield line
-        while True:
-            lines = await asyncio.to_thread(reader.more)
-            for line in lines:
-                yield line
-            if not lines:
-                await asyncio.sleep(look_s)
+        past = await asyncio.to_thread(reader.begin, count, finished=True)
+        async with aclosing(_lines(reader, past, look_s)) as lines:
+            yield lines
     finally:
         reader.close()
+
+
+async def _lines(reader: "_Reader", past: list[str], look_s: float) -> AsyncGenerator[str, None]:
+    for line in past:
+        yield line
+    while True:
+        lines = await asyncio.to_thread(reader.more)
+        for line in lines:
+            yield line
+        if not lines:
+            await asyncio.sleep(look_s)
 
 
 def _names(log: Path) -> list[Path]:
@@ -66,10 +77,13 @@ def _tail(log: Path, count: int) -> list[str]:
 
 
 class _Reader:
-    """An open file of the log and our place in it. Blocking: used through threads."""
+    """An open file of the log and our place in it. Blocking: used through threads, which nobody can
+    cancel: what one still does when it is closed is waited for, and later it does nothing."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
+        self._using = threading.Lock()
+        self._closed = False
         self._fd = -1
         self._unfinished = b""
         self._cutting = False  # within a line of which the start was already given
@@ -79,6 +93,20 @@ class _Reader:
 
         A line that is not finished is among them, unless only `finished` ones are wanted.
         """
+        with self._using:
+            return [] if self._closed else self._begin(count, finished=finished)
+
+    def more(self) -> list[str]:
+        """Lines finished since; empty when there is nothing new. Goes on to newer files."""
+        with self._using:
+            return [] if self._closed else self._more()
+
+    def close(self) -> None:
+        with self._using:
+            self._closed = True
+            self._shut()
+
+    def _begin(self, count: int, *, finished: bool) -> list[str]:
         count = max(0, min(count, LINES_MAX))
         if not self._open(self._log):
             return []
@@ -102,8 +130,7 @@ class _Reader:
             data = older + data
         return last_lines(data, count, whole=whole)
 
-    def more(self) -> list[str]:
-        """Lines finished since; empty when there is nothing new. Goes on to newer files."""
+    def _more(self) -> list[str]:
         if self._fd < 0 and not self._open(self._log):
             return []
         while True:
@@ -145,7 +172,7 @@ class _Reader:
         if after is not None and self._place() != after:
             os.close(fd)  # rotated between our look and our open: it may be one too new
             return False
-        self.close()
+        self._shut()
         self._fd = fd
         return True
 
@@ -167,7 +194,7 @@ class _Reader:
         there = [name for name in _names(self._log) if name.exists()]
         return there[-1] if there else self._log
 
-    def close(self) -> None:
+    def _shut(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 from babysitter import logtail
@@ -47,7 +46,7 @@ async def test_no_more_than_the_bounds_are_read(tmp_path: Path) -> None:
 async def test_following_survives_rotations_and_loses_no_line(tmp_path: Path) -> None:
     log = RotatedLog(str(tmp_path / "log"), 40, 9)
     log.add(b"before\nlast\n")
-    async with aclosing(follow(tmp_path / "log", 1, look_s=LOOK_S)) as lines:
+    async with follow(tmp_path / "log", 1, look_s=LOOK_S) as lines:
         assert await take(lines, 1) == ["last"]
         sent = [f"line {number}" for number in range(200)]
         got: list[str] = []
@@ -61,15 +60,31 @@ async def test_following_survives_rotations_and_loses_no_line(tmp_path: Path) ->
 async def test_a_reader_that_is_too_slow_is_told(tmp_path: Path) -> None:
     log = RotatedLog(str(tmp_path / "log"), 8, 2)
     log.add(b"first\n")
-    async with aclosing(follow(tmp_path / "log", 1, look_s=LOOK_S)) as lines:
+    async with follow(tmp_path / "log", 1, look_s=LOOK_S) as lines:
         assert await take(lines, 1) == ["first"]
         for number in range(9):
             log.add(b"line %d\n" % number)
         assert await take(lines, 3) == [MISSED, "line 7", "line 8"]
 
 
+async def test_from_the_moment_it_is_followed_no_line_is_missed(tmp_path: Path) -> None:
+    log = RotatedLog(str(tmp_path / "log"), 1000, 2)
+    log.add(b"before\n")
+    async with follow(tmp_path / "log", look_s=LOOK_S) as lines:
+        log.add(b"said at once\n")
+        assert await take(lines, 1) == ["said at once"]
+
+
+def test_a_look_that_comes_after_the_end_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"here\n")
+    reader = logtail._Reader(tmp_path / "log")
+    assert reader.begin(1) == ["here"]
+    reader.close()
+    assert (reader.begin(1), reader.more(), reader._fd) == ([], [], -1)
+
+
 async def test_a_log_that_does_not_exist_yet_is_waited_for(tmp_path: Path) -> None:
-    async with aclosing(follow(tmp_path / "log", 5, look_s=LOOK_S)) as lines:
+    async with follow(tmp_path / "log", 5, look_s=LOOK_S) as lines:
         first = asyncio.gather(take(lines, 1))
         await asyncio.to_thread((tmp_path / "log").write_bytes, b"here\n")
         assert await first == [["here"]]
@@ -78,7 +93,7 @@ async def test_a_log_that_does_not_exist_yet_is_waited_for(tmp_path: Path) -> No
 async def test_an_unfinished_line_comes_once_and_whole(tmp_path: Path) -> None:
     log = RotatedLog(str(tmp_path / "log"), 1000, 2)
     log.add(b"done\nhal")
-    async with aclosing(follow(tmp_path / "log", 5, look_s=LOOK_S)) as lines:
+    async with follow(tmp_path / "log", 5, look_s=LOOK_S) as lines:
         assert await take(lines, 1) == ["done"]
         log.add(b"f\n10%\r99%\r")
         assert await take(lines, 1) == ["half"]
@@ -89,7 +104,7 @@ async def test_an_unfinished_line_comes_once_and_whole(tmp_path: Path) -> None:
 async def test_an_endless_line_is_cut_and_held_nowhere(tmp_path: Path) -> None:
     log = RotatedLog(str(tmp_path / "log"), 10**7, 2)
     log.add(b"start\n")
-    async with aclosing(follow(tmp_path / "log", 1, look_s=LOOK_S)) as lines:
+    async with follow(tmp_path / "log", 1, look_s=LOOK_S) as lines:
         await take(lines, 1)
         log.add(b"x" * (LINE_BYTES_MAX * 20))
         (cut,) = await take(lines, 1)
