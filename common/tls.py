@@ -18,8 +18,9 @@ from common.errors import RefusalError
 EVERY_S = 5.0
 
 _log = logs.get("tls")
-#: Size and time of a file: another one has other ones.
-Mark = tuple[int, int, int]
+#: Of a file: another one has another. The mode counts, since a key that all can read is refused:
+#: one that is closed after it was written is then taken.
+Mark = tuple[int, int, int, int]
 
 
 class Certificates:
@@ -136,7 +137,7 @@ def _mark(file: Path) -> Mark | None:
         found = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
 
 
 def _words(why: Exception) -> str:

@@ -21,12 +21,19 @@ class Issued:
 
     def renew(self) -> None:
         issued = self.ca.issue_cert("127.0.0.1")
-        issued.cert_chain_pems[0].write_to_path(str(self.cert_file))
-        issued.private_key_pem.write_to_path(str(self.key_file))
-        self.key_file.chmod(0o600)
+        replaced(self.cert_file, issued.cert_chain_pems[0].bytes())
+        replaced(self.key_file, issued.private_key_pem.bytes())
 
     def tls(self, **more: str) -> Tls:
         return Tls(cert_file=str(self.cert_file), key_file=str(self.key_file), **more)
+
+
+def replaced(file: Path, data: bytes) -> None:
+    """By another file: one that was written twice within a tick of the clock looks the same."""
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(data)
+    fresh.chmod(0o600)
+    fresh.replace(file)
 
 
 @pytest.fixture
@@ -75,10 +82,25 @@ def test_half_a_renewal_changes_nothing_until_it_is_whole(
     key = issued.key_file.read_bytes()
     issued.renew()
     new = issued.key_file.read_bytes()
-    issued.key_file.write_bytes(key)
+    replaced(issued.key_file, key)
     assert not made.follow()
     assert serial(made.server, issued) == before
-    issued.key_file.write_bytes(new)
+    replaced(issued.key_file, new)
+    assert made.follow()
+    assert serial(made.server, issued) != before
+
+
+def test_a_key_that_is_closed_after_it_was_written_is_taken_then(
+    issued: Issued, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Certificates(issued.tls())
+    assert made.server is not None
+    before = serial(made.server, issued)
+    issued.renew()
+    issued.key_file.chmod(0o644)
+    assert not made.follow()
+    assert serial(made.server, issued) == before
+    issued.key_file.chmod(0o600)
     assert made.follow()
     assert serial(made.server, issued) != before
 
