@@ -120,9 +120,12 @@ def test_a_chat_and_a_stream_over_tls_on_one_connection(secured: Secured) -> Non
 
 def test_plain_http_is_not_spoken_there(secured: Secured) -> None:
     wire = http.client.HTTPConnection("127.0.0.1", secured.router.port, timeout=20)
-    with pytest.raises((http.client.HTTPException, OSError)):
-        wire.request("GET", "/health")
-        wire.getresponse()
+    try:
+        with pytest.raises((http.client.HTTPException, OSError)):
+            wire.request("GET", "/health")
+            wire.getresponse()
+    finally:
+        wire.close()
 
 
 def test_who_shows_no_certificate_is_not_let_in_where_one_is_wanted(secured: Secured) -> None:
@@ -140,16 +143,18 @@ def test_who_shows_no_certificate_is_not_let_in_where_one_is_wanted(secured: Sec
 def test_a_renewed_certificate_is_shown_without_a_restart(secured: Secured) -> None:
     def serial() -> str:
         wire = secured.connect(secured.router)
-        wire.connect()
-        shown = wire.sock.getpeercert() or {}
-        wire.close()
+        try:
+            wire.connect()
+            shown = wire.sock.getpeercert() or {}
+        finally:
+            wire.close()
         return str(shown["serialNumber"])
 
     before = serial()
     kept = secured.connect(secured.router)
     kept.connect()
     secured.issue("router")
-    until_sync(lambda: serial() != before, 20, "the new certificate is shown")
+    until_sync(lambda: serial() != before, 30, "the new certificate is shown")
     kept.request("POST", "/v1/chat/completions", json.dumps(chat("m")), {"x": "y"})
     assert kept.getresponse().status == 200, "a connection of before goes on"
     kept.close()
