@@ -65,12 +65,15 @@ class Held:
         )
 
     def child(self) -> int:
-        """Who serves."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as one:
-            return int(one.recv(20))
+        """Who serves. ConnectionError from one that ended with this client in its hands."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as one:
+            said = one.recv(20)
+        if not said:
+            raise ConnectionError("it ended instead of answering")
+        return int(said)
 
     async def other_than(self, pid: int) -> int:
-        return await until(lambda: (found := self.child()) != pid and found, 20)
+        return await until(lambda: (found := self.child()) != pid and found)
 
 
 async def test_systemd_hears_of_one_daemon_however_many_there_are(
@@ -107,18 +110,20 @@ async def test_the_process_group_may_get_the_signal_too(
     assert await held.process.ended() == 0
 
 
+# Long enough that none is killed which only stands still, as on a machine that is too small.
+@pytest.mark.parametrize("systemd", ["a path"], indirect=True)
 async def test_one_that_hangs_is_replaced_and_systemd_sees_signs_of_life(
     processes: Processes, systemd: Systemd, tmp_path: Path
 ) -> None:
-    held = Held(processes, tmp_path, NOTIFY_SOCKET=systemd.address, WATCHDOG_USEC="1500000")
+    held = Held(processes, tmp_path, NOTIFY_SOCKET=systemd.address, WATCHDOG_USEC="6000000")
     systemd.until("READY=1\nSTATUS=serving")
     first = held.child()
     os.kill(first, signal.SIGSTOP)
     said = systemd.until("READY=1\nSTATUS=serving")
     assert set(said[:-1]) == {"WATCHDOG=1"}
     assert held.child() != first
-    assert "no sign of life for 1.5 s: killed" in held.process.log
-    assert await until(lambda: held.process.stop() == 0)
+    assert "no sign of life for 6 s: killed" in held.process.log
+    assert held.process.stop() == 0
 
 
 async def test_a_start_that_fails_is_the_end_and_its_status(

@@ -11,6 +11,7 @@ import pytest
 from common import listen
 from common.address import Address
 from common.errors import RefusalError
+from tests.support.ports import free_port
 from tests.support.processes import Processes
 
 
@@ -82,7 +83,7 @@ def test_sharing_a_port_is_not_possible_even_with_so_reuseport(held: list[socket
 
 async def test_a_port_is_free_again_at_once_after_use(held: list[socket.socket]) -> None:
     """TIME_WAIT of the last connections must not stop a restart."""
-    port = bind(held, "127.0.0.1")
+    port = bind(held, "127.0.0.1", free_port())  # no outgoing connection gets it in between
     client = socket.create_connection(("127.0.0.1", port))
     held[0].setblocking(True)
     served, _ = held[0].accept()
@@ -104,10 +105,9 @@ def test_a_name_that_is_none_is_refused_clearly(held: list[socket.socket]) -> No
 
 
 def test_nothing_stays_bound_after_a_refusal(held: list[socket.socket]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(RefusalError):
-            bind(held, "localhost", port)
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(RefusalError):
+        bind(held, "localhost", port)
     assert bind(held, "localhost", port) == port
 
 
