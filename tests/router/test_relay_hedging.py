@@ -203,11 +203,16 @@ async def test_a_client_that_leaves_frees_both() -> None:
 
 async def test_the_first_times_out_and_the_second_has_its_own_time() -> None:
     pair = Pair()
-    named = {"m": Model(hedge_after_ms=150, timeouts=ModelTimeouts(first_event_s=0.2))}
+    named = {"m": Model(hedge_after_ms=30, timeouts=ModelTimeouts(first_event_s=60))}
     async with serving(pair, pair, named=named) as rig:
         asking = post(rig)
         first, second = await pair.both()
+        (client,) = rig.relay.clients
+        given_up_at = client.deadline
+        for _ in range(2):
+            rig.relay._sweep_clients(given_up_at)
         await until(lambda: first in pair.left, what="the first is given up")
+        assert client.deadline > given_up_at
         assert not asking.done()
         await second.say(events(TWO))
         assert (await asking).body == TWO + DONE
