@@ -9,12 +9,14 @@ import pytest
 
 from tests.support.fleet import Fleet, Part, ask, chat, mock, toml
 from tests.support.ports import free_port
-from tests.support.streaming import Streaming
+from tests.support.streaming import Streaming, Turns
 from tests.support.until import until_sync
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
-QUICK = {"backoff_first_s": 0.1, "backoff_max_s": 0.3, "drain_timeout_s": 20, "stop_grace_s": 2}
+QUICK = {"backoff_first_s": 0.1, "backoff_max_s": 0.3, "drain_timeout_s": 100, "stop_grace_s": 2}
+#: Of an engine whose streams end when a test says so.
+ONE_AT_A_TIME = ["--max-concurrency", "1"]
 
 
 class Sitter:
@@ -65,7 +67,7 @@ class Sitter:
             view = self.view(name)
             return view if view["state"] == "READY" and view["pid"] != pid else None
 
-        found = until_sync(look, 20, f"{name} is READY anew")
+        found = until_sync(look, what=f"{name} is READY anew")
         assert found is not None
         return found
 
@@ -82,14 +84,14 @@ def alive(pid: int) -> bool:
 
 
 def test_only_what_differs_is_touched(fleet: Fleet) -> None:
-    sitter = Sitter(fleet, mock("same", "m"), mock("other", "m"), mock("gone", "only"))
+    gone = mock("gone", "only", args=ONE_AT_A_TIME)
+    sitter = Sitter(fleet, mock("same", "m"), mock("other", "m"), gone)
     same, other, _ = sitter.engines
     router = fleet.router()
     for one in ("same", "other", "gone"):
         fleet.wait_service(f"{one}@test", healthy=True)
     before = {name: sitter.view(name) for name in sitter.names()}
-    stream = Streaming(router.url, "only", tokens=200)
-    until_sync(lambda: stream.service, 10, "it streams")
+    streams = Turns(router.url, "only", engine=before["gone"]["url"])
 
     fresh = mock("fresh", "m", "n", port=free_port())
     answer = sitter.reload(
@@ -104,19 +106,20 @@ def test_only_what_differs_is_touched(fleet: Fleet) -> None:
         "needs_restart": [],
         "warnings": [],
     }
-    assert sitter.view("gone")["state"] == "DRAINING"
-    until_sync(lambda: fleet.service("gone@test") is None, 10, "it is deregistered at once")
+    until_sync(lambda: sitter.view("gone")["state"] == "DRAINING", what="it takes its leave")
+    until_sync(lambda: fleet.service("gone@test") is None, what="it is deregistered at once")
     waits = "waits until the engines that leave are gone"
-    until_sync(lambda: waits in (sitter.view("fresh")["progress"] or ""), 10, "who is new waits")
-    assert stream.alive, "what it streams ends by itself"
-    assert stream.done()
-    until_sync(lambda: not alive(before["gone"]["pid"]), 20, "then it is stopped")
-    until_sync(lambda: sitter.names() == ["same", "other", "fresh"], 20, "and known no more")
-    until_sync(lambda: sitter.view("fresh")["state"] == "READY", 20, "who waited starts")
+    until_sync(lambda: waits in (sitter.view("fresh")["progress"] or ""), what="who is new waits")
+    assert streams.alive, "what it was asked ends by itself"
+    streams.first.leave()
+    assert streams.last.done()
+    until_sync(lambda: not alive(before["gone"]["pid"]), what="then it is stopped")
+    until_sync(lambda: sitter.names() == ["same", "other", "fresh"], what="and known no more")
+    until_sync(lambda: sitter.view("fresh")["state"] == "READY", what="who waited starts")
     sitter.wait_anew("other", before["other"]["pid"])
     assert sitter.view("same")["pid"] == before["same"]["pid"]
     wanted = until_sync(
-        lambda: fleet.wait_service("same@test")["metadata"].get("region"), 10, "its record"
+        lambda: fleet.wait_service("same@test")["metadata"].get("region"), what="its record"
     )
     assert wanted == "eu"
     assert sitter.part.get("/health")["status"] == "healthy"
@@ -130,10 +133,10 @@ def test_a_hang_up_reloads_and_a_shorter_stall_takes_effect_in_the_running_proce
     before = sitter.view("one")
     sitter.write({**one, "stall_s": 1.0, "drain_timeout_s": 1.0}, two)
     sitter.part.process.signal(signal.SIGHUP)
-    until_sync(lambda: "configuration reloaded" in sitter.part.process.log, 20, "it is reloaded")
+    until_sync(lambda: "configuration reloaded" in sitter.part.process.log, what="it is reloaded")
     assert sitter.view("one")["pid"] == before["pid"]
     hung = Streaming(before["url"], "m", tokens=3, hang="before")
-    until_sync(lambda: sitter.view("one")["restarts"] == 1, 20, "its watchdog has the new limit")
+    until_sync(lambda: sitter.view("one")["restarts"] == 1, what="its watchdog has the new limit")
     assert sitter.view("one")["last_exit"]["cause"] == "stalled"
     hung.end()
 
@@ -182,12 +185,12 @@ def test_what_an_operator_stopped_stays_stopped_and_starts_as_the_new_file_says(
     sitter = Sitter(fleet, mock("one", "m"), mock("two", "m"))
     [one, two] = sitter.engines
     sitter.part.post("/engines/one/stop")
-    until_sync(lambda: sitter.view("one")["state"] == "STOPPED", 20, "it is stopped")
+    until_sync(lambda: sitter.view("one")["state"] == "STOPPED", what="it is stopped")
     assert sitter.reload({**one, "models": ["n"]}, two)["restarted"] == ["one"]
     sitter.part.get("/info")
     assert sitter.view("one")["state"] == "STOPPED"
     sitter.part.post("/engines/one/start")
-    until_sync(lambda: sitter.view("one")["models"] == ["n"], 20, "with what the file says")
+    until_sync(lambda: sitter.view("one")["models"] == ["n"], what="with what the file says")
 
 
 def test_one_that_was_given_up_is_tried_anew_when_its_settings_change(fleet: Fleet) -> None:
@@ -195,9 +198,9 @@ def test_one_that_was_given_up_is_tried_anew_when_its_settings_change(fleet: Fle
     [one] = sitter.engines
     broken = mock("two", "m", port=free_port(), args=["--exit-after-ms", "1"], max_restarts=0)
     sitter.reload(one, broken)
-    until_sync(lambda: sitter.view("two")["state"] == "FATAL", 20, "it is given up")
+    until_sync(lambda: sitter.view("two")["state"] == "FATAL", what="it is given up")
     sitter.reload(one, {**broken, "args": []})
-    until_sync(lambda: sitter.view("two")["state"] == "READY", 20, "it is tried anew")
+    until_sync(lambda: sitter.view("two")["state"] == "READY", what="it is tried anew")
 
 
 def test_what_only_a_restart_changes_is_named(fleet: Fleet) -> None:
@@ -210,23 +213,23 @@ def test_what_only_a_restart_changes_is_named(fleet: Fleet) -> None:
 
 
 def test_engines_of_an_earlier_config_are_drained_at_the_next_start(fleet: Fleet) -> None:
-    sitter = Sitter(fleet, mock("one", "m"), mock("left", "only"))
+    sitter = Sitter(fleet, mock("one", "m"), mock("left", "only", args=ONE_AT_A_TIME))
     one, _ = sitter.engines
     router = fleet.router()
     fleet.wait_service("left@test", healthy=True)
     left = sitter.view("left")
     kept = sitter.view("one")
-    stream = Streaming(router.url, "only", tokens=240)
-    until_sync(lambda: stream.service, 10, "it streams")
+    streams = Turns(router.url, "only", engine=left["url"])
     sitter.part.kill9()
     new = mock("new", "m", port=free_port())
     sitter.write(one, new)
     sitter.part.start(ready=None)
-    until_sync(lambda: sitter.view("one")["state"] == "READY", 20, "others are adopted meanwhile")
+    until_sync(lambda: sitter.view("one")["state"] == "READY", what="others are adopted meanwhile")
     assert sitter.view("one")["pid"] == kept["pid"]
-    until_sync(lambda: fleet.service("left@test") is None, 10, "deregistered first")
+    until_sync(lambda: fleet.service("left@test") is None, what="deregistered first")
     assert alive(left["pid"])
-    assert stream.alive, "then drained"
-    assert stream.done()
-    until_sync(lambda: not alive(left["pid"]), 20, "then stopped")
-    until_sync(lambda: sitter.view("new")["state"] == "READY", 20, "who came new had to wait")
+    assert streams.alive, "then drained"
+    streams.first.leave()
+    assert streams.last.done()
+    until_sync(lambda: not alive(left["pid"]), what="then stopped")
+    until_sync(lambda: sitter.view("new")["state"] == "READY", what="who came new had to wait")

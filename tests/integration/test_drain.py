@@ -2,18 +2,20 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import begin, creche
-from tests.support.fleet import Fleet, ask, chat, mock
-from tests.support.streaming import Streaming
+from tests.support.fleet import Fleet, Part, ask, chat, mock
+from tests.support.streaming import Streaming, Turns
 from tests.support.until import until_sync
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 HOSTS = ("gpu-01", "gpu-02")
+ROUTERS = ("router", "other")
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +25,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         fleet.registry()
         for host in HOSTS:
             more = [mock("single", "only")] if host == "gpu-01" else []
-            fleet.babysitter(
-                f"babysitter@{host}",
-                [mock("coder", "shared", "code"), *more],
-                host={"name": host},
-            )
-        fleet.router()
-        fleet.router(name="other")
+            coder = mock("coder", "shared", "code", args=["--max-concurrency", "1"])
+            fleet.babysitter(f"babysitter@{host}", [coder, *more], host={"name": host})
+        for name in ROUTERS:
+            fleet.router(name=name)
         fleet.wait_models("shared", "code", "only")
-        for host in HOSTS:
-            fleet.wait_service(f"coder@{host}", healthy=True)
+        wait_undrained(fleet)
         yield fleet
 
 
@@ -43,8 +41,18 @@ def undrained(fleet: Fleet) -> Iterator[None]:
     for one in registry.get("/services")["services"]:
         if one["draining"]:
             registry.post(f"/services/{one['name']}/undrain")
-    for host in HOSTS:
-        fleet.wait_service(f"coder@{host}", healthy=True, draining=False, in_flight=0)
+    wait_undrained(fleet)
+
+
+def wait_undrained(fleet: Fleet) -> None:
+    """Until both routers may use all of them, and neither does."""
+    until_sync(lambda: all(_has_all(fleet.parts[one]) for one in ROUTERS), what="all are back")
+
+
+def _has_all(router: Part) -> bool:
+    services = router.get("/services")["services"]
+    idle = [one["healthy"] and not one["draining"] and not one["in_flight"] for one in services]
+    return idle == [True] * 3
 
 
 def in_flight(fleet: Fleet, service: str) -> int:
@@ -54,37 +62,54 @@ def in_flight(fleet: Fleet, service: str) -> int:
     return number
 
 
-def stream_on(fleet: Fleet, service: str, tokens: int, router: str = "router") -> Streaming:
-    """A stream that this very service serves: the other is drained for the moment."""
+@contextmanager
+def alone(fleet: Fleet, service: str, router: str) -> Iterator[str]:
+    """The url of a router, which sends to this very service: the other is drained for the
+    moment."""
     [other] = [f"coder@{host}" for host in HOSTS if f"coder@{host}" != service]
     registry = fleet.parts["registry"]
     registry.post(f"/services/{other}/drain")
     part = fleet.parts[router]
-    until_sync(lambda: _draining(part.get("/services")["services"], other), 10, "it is drained")
-    stream = Streaming(part.url, "shared", tokens=tokens)
-    until_sync(lambda: stream.service == service, 10, "it streams")
+    until_sync(lambda: _draining(part.get("/services")["services"], other), what="it is drained")
+    yield part.url
     registry.post(f"/services/{other}/undrain")
     fleet.wait_service(other, healthy=True)
-    return stream
 
 
 def _draining(services: list[dict[str, object]], name: str) -> bool:
     return any(one["name"] == name and one["draining"] for one in services)
 
 
+def stream_on(fleet: Fleet, service: str) -> Streaming:
+    """One that outlasts the test, unless it leaves."""
+    with alone(fleet, service, "router") as url:
+        stream = Streaming(url, "shared", tokens=4000)
+        until_sync(lambda: stream.service == service, what="it streams")
+    return stream
+
+
+def turns_on(fleet: Fleet, service: str, router: str = "router") -> Turns:
+    found = fleet.service(service)
+    assert found is not None
+    with alone(fleet, service, router) as url:
+        return Turns(url, "shared", engine=found["url"])
+
+
 def test_streams_end_by_themselves_and_nothing_new_comes(fleet: Fleet) -> None:
-    stream = stream_on(fleet, "coder@gpu-02", tokens=240)
+    streams = turns_on(fleet, "coder@gpu-02")
     running = begin(fleet, "drain", "gpu-02")
     fleet.wait_service("coder@gpu-02", draining=True, healthy=False)
     for _ in range(4):
         status, said = ask(fleet.url + "/v1/chat/completions", chat("shared"))
         assert status == 200
         assert said["choices"][0]["message"]["content"].startswith("coder")
-    assert stream.alive, "it goes on meanwhile"
-    assert running.wait(20) == 0
-    assert stream.done()
+    until_sync(lambda: "2 requests ending" in running.log, what="it waits")
+    assert streams.alive, "they go on meanwhile"
+    streams.first.leave()
+    assert running.wait() == 0
+    assert streams.last.done()
     heading, *rest = running.log.splitlines()
-    assert heading == ("gpu-02: 1 engine takes no new requests; 1 request ending (limit 10 min)")
+    assert heading == "gpu-02: 1 engine takes no new requests; 2 requests ending (limit 10 min)"
     assert rest[-2:] == [
         "  ✓ coder  0 left",
         "Models still served elsewhere: all. Undo: creche undrain gpu-02",
@@ -95,16 +120,19 @@ def test_streams_end_by_themselves_and_nothing_new_comes(fleet: Fleet) -> None:
 
 
 def test_streams_of_another_router_are_waited_for_too(fleet: Fleet) -> None:
-    stream = stream_on(fleet, "coder@gpu-02", tokens=200, router="other")
+    streams = turns_on(fleet, "coder@gpu-02", router="other")
     assert in_flight(fleet, "coder@gpu-02") == 0, "the asked router has nothing to do with it"
-    said = creche(fleet, "drain", "coder@gpu-02", "--json")
-    assert not stream.alive, "it had ended before the drain had"
-    assert (said.code, said.json["left"]) == (0, 0)
-    assert stream.done()
+    running = begin(fleet, "drain", "coder@gpu-02")
+    until_sync(lambda: "2 requests ending" in running.log, what="it knows of them")
+    assert running.alive and streams.alive
+    streams.first.leave()
+    assert running.wait() == 0
+    assert "✓ coder@gpu-02  0 left" in running.log
+    assert streams.last.done()
 
 
 def test_after_the_limit_what_is_left_goes_on_and_is_told(fleet: Fleet) -> None:
-    stream = stream_on(fleet, "coder@gpu-02", tokens=4000)
+    stream = stream_on(fleet, "coder@gpu-02")
     said = creche(fleet, "drain", "gpu-02", "--limit", "1s")
     assert said.code == 1
     assert "! 1 request left after 1 s; they go on, no new ones come" in said.out
@@ -138,9 +166,9 @@ def test_both_hosts_at_once_are_one_drain_and_refused(fleet: Fleet) -> None:
 
 
 def test_ctrl_c_leaves_the_drain_and_says_so(fleet: Fleet) -> None:
-    stream = stream_on(fleet, "coder@gpu-02", tokens=4000)
+    stream = stream_on(fleet, "coder@gpu-02")
     running = begin(fleet, "drain", "gpu-02")
-    until_sync(lambda: "1 request ending" in running.log, 10, "it waits")
+    until_sync(lambda: "1 request ending" in running.log, what="it waits")
     running.signal(signal.SIGINT)
     assert running.wait() == 130
     assert "the drain goes on. Undo: creche undrain gpu-02" in running.log
@@ -166,7 +194,7 @@ def test_a_mark_outlives_its_service_and_can_be_taken_away(tmp_path: Path) -> No
         fleet.wait_service("two@test", healthy=True)
         assert creche(fleet, "drain", "one@test").code == 0
         part.post("/engines/one/stop")
-        until_sync(lambda: fleet.service("one@test") is None, 10, "it is deregistered")
+        until_sync(lambda: fleet.service("one@test") is None, what="it is deregistered")
         said = creche(fleet, "undrain", "one@test")
         assert (said.code, said.out) == (0, "✓ one@test: 1 engine takes requests again\n")
         part.post("/engines/one/start")

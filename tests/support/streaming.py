@@ -4,8 +4,11 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPException
+from typing import Any
 
-from tests.support.fleet import chat
+from tests.support.fleet import ask, chat
+from tests.support.until import until_sync
 
 
 class Streaming:
@@ -43,7 +46,7 @@ class Streaming:
                 while not self._left.is_set() and (part := answer.read1()):
                     text += part
                 self._got.append(text.decode())
-        except (urllib.error.URLError, OSError) as why:
+        except (urllib.error.URLError, OSError, HTTPException) as why:
             self._got.append(repr(why))
 
     def leave(self) -> None:
@@ -59,3 +62,24 @@ class Streaming:
     def done(self) -> bool:
         """Whether it came to its own end."""
         return self.end().rstrip().endswith("[DONE]")
+
+
+class Turns:
+    """Two streams at an engine that takes one at a time (`--max-concurrency 1`, its url is
+    `engine`): the first goes on until it leaves, then the last has its turn and comes to its own
+    end. So a test says when that is, however slow the machine."""
+
+    def __init__(self, url: str, model: str, *, engine: str) -> None:
+        self.first = Streaming(url, model, tokens=40_000)
+        until_sync(lambda: self.first.service, what="the first streams")
+        self.last = Streaming(url, model, tokens=8)
+
+        def waits() -> bool:
+            stats: dict[str, Any] = ask(engine + "/mock/stats")[1]
+            return bool(stats["queued"] == 1)
+
+        until_sync(waits, what="the last waits for its turn")
+
+    @property
+    def alive(self) -> bool:
+        return self.first.alive and self.last.alive
