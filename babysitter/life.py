@@ -11,8 +11,8 @@ from babysitter.shim_client import ShimError, ShimHandle
 from babysitter.watch import Watch
 from common import logs, tasks
 
-#: An engine's last words come from its shim's memory within a millisecond; the news that it is gone
-#: waits no longer than this for them.
+#: A shim of an earlier version is asked for its engine's last words, which takes a millisecond; the
+#: news that the engine is gone waits no longer than this for them.
 LAST_WORDS_S = 0.05
 LOG_FILE = "engine.log"
 
@@ -46,6 +46,10 @@ class Life:
             await asyncio.wait([self._stopping])
 
     async def last_words(self) -> list[str]:
+        """With the news of its end; where its shim did not tell, from the log, lives before
+        included."""
+        if self.handle.last_words is not None:
+            return self.handle.last_words[-LOG_LINES_KEPT:]
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 return await self.handle.tail(LOG_LINES_KEPT)

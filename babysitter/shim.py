@@ -34,7 +34,7 @@ from babysitter.shim_leftovers import Leftovers
 from babysitter.shim_output import Output
 from babysitter.shim_requests import Requests
 from babysitter.shim_start import Refusal, send_group, signal_name, start_engine
-from babysitter.shimlog import RotatedLog
+from babysitter.shimlog import LAST_LINES, RotatedLog
 
 if not __package__:
     sys.path.pop()
@@ -67,6 +67,7 @@ class Shim:
         self.start_time = 0
         self.started_at = 0.0
         self.exit: dict[str, Any] | None = None
+        self.last_words: list[str] | None = None
         self.released = False
         self._poll = select.epoll()
         self._requests = Requests(self)
@@ -210,9 +211,10 @@ class Shim:
             "at": time.time(),  # noqa: TID251  (no common here)
         }
         self.phase = CLEARING
-        self._output.drain()  # its last words, before anybody asks for them
+        self._output.drain()
+        self.last_words = self._output.lines(LAST_LINES)
         self._write_state()
-        self.control.push({"event": "exited", "exit": self.exit})
+        self.control.push({"event": "exited", "exit": self.exit, "last_words": self.last_words})
         self._look_s = LOOK_S
         self._look_at = time.monotonic()
 
@@ -254,7 +256,11 @@ class Shim:
         return self.phase == ENDED
 
     def status(self) -> Message:
-        return {**self._state(), "lost_bytes": self._output.lost_bytes}
+        return {
+            **self._state(),
+            "lost_bytes": self._output.lost_bytes,
+            "last_words": self.last_words,
+        }
 
     def tail(self, count: int) -> list[str]:
         return self._output.lines(count)

@@ -37,6 +37,8 @@ class ShimHandle:
         self.started_at = state.started_at
         #: Resolves once, never to an exception. Cancelled by `close`.
         self.exited: asyncio.Future[EngineExit] = asyncio.get_running_loop().create_future()
+        #: What the engine printed last, once `exited` is; None where its shim does not say.
+        self.last_words: list[str] | None = state.last_words
         #: The shim ended before `release`: whatever `exited` says, call `sweep_orphans`.
         self.lost = False
         self._link = link
@@ -45,9 +47,7 @@ class ShimHandle:
         self._released = False
         if state.exit is not None:
             self._exited(state.exit)
-        link.on_event, link.on_lost = self._heard, self._link_lost
-        if link.lost:
-            self._link_lost()
+        link.listen(self._heard, self._link_lost)
 
     async def stop(self, grace_s: float) -> EngineExit:
         """TERM to the group, KILL after `grace_s`; returns when no process of it is left.
@@ -123,6 +123,7 @@ class ShimHandle:
 
     def _heard(self, event: dict[str, Any]) -> None:
         if event.get("event") == "exited":
+            self.last_words = event.get("last_words")
             self._exited(msgspec.convert(event["exit"], EngineExit))
 
     def _exited(self, how: EngineExit) -> None:

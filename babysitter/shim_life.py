@@ -76,6 +76,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     exit: EngineExit | None
     released: bool
     lost_bytes: int = 0
+    #: The last lines of an engine that has ended; only in answers, never in the file.
+    last_words: list[str] | None = None
     #: The engine's control group, where it has one.
     cgroup: str | None = None
 

@@ -9,6 +9,9 @@ import msgspec
 #: Above the largest answer, a `tail`.
 UNPARSED_BYTES_MAX = 8 * 1024 * 1024
 
+#: A life has two: its engine ended, and all of it is gone.
+EVENTS_UNHEARD_MAX = 8
+
 Message = dict[str, Any]
 
 
@@ -17,12 +20,13 @@ class LinkLost(Exception):
 
 
 class Link(asyncio.Protocol):
-    """`on_event` gets each event, `on_lost` is called once, when the other side is gone."""
+    """Events are kept for who listens: one may come with the very answer that tells of the link."""
 
     def __init__(self) -> None:
         self.lost = False
-        self.on_event: Callable[[Message], None] = lambda _: None
-        self.on_lost: Callable[[], None] = lambda: None
+        self._on_event: Callable[[Message], None] | None = None
+        self._on_lost: Callable[[], None] = lambda: None
+        self._unheard: list[Message] = []
         self._transport: asyncio.Transport | None = None
         self._unparsed = b""
         self._asked: dict[int, asyncio.Future[Message]] = {}
@@ -34,6 +38,16 @@ class Link(asyncio.Protocol):
         """Raises OSError."""
         _, link = await asyncio.get_running_loop().create_unix_connection(cls, path)
         return link
+
+    def listen(self, on_event: Callable[[Message], None], on_lost: Callable[[], None]) -> None:
+        """`on_event` gets each event, those before too; `on_lost` is called once, when the other
+        side is gone."""
+        self._on_event, self._on_lost = on_event, on_lost
+        for event in self._unheard:
+            on_event(event)
+        self._unheard.clear()
+        if self.lost:
+            on_lost()
 
     async def ask(self, request: Message, within_s: float) -> Message:
         """The answer. Raises LinkLost, TimeoutError, and ValueError with the shim's refusal."""
@@ -75,7 +89,7 @@ class Link(asyncio.Protocol):
             message = msgspec.json.decode(line)
             answer = self._asked.get(message.get("id", 0))
             if "event" in message:
-                self.on_event(message)
+                self._heard(message)
             elif answer is not None and not answer.done():
                 answer.set_result(message)
 
@@ -85,4 +99,10 @@ class Link(asyncio.Protocol):
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(LinkLost())
-        self.on_lost()
+        self._on_lost()
+
+    def _heard(self, event: Message) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        elif len(self._unheard) < EVENTS_UNHEARD_MAX:
+            self._unheard.append(event)

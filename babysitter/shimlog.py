@@ -13,6 +13,8 @@ import os
 RING_BYTES = 256 * 1024
 #: What `tail` gives at most.
 LINES_MAX = 1000
+#: An engine's last words, which go with the news of its end.
+LAST_LINES = 20
 #: A longer line is shown cut: nobody reads it, and a reader must not have to hold it.
 LINE_BYTES_MAX = 16 * 1024
 _CUT = " … (cut)"

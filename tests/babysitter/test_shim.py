@@ -12,11 +12,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
+import msgspec
 import pytest
 import uvloop
 
-from babysitter import cgroup, procfs, shim_control, shim_folder
+from babysitter import cgroup, life, procfs, shim_control, shim_folder
 from babysitter.logtail import tail
 from babysitter.processes import until_gone
 from babysitter.shim_client import (
@@ -29,6 +31,9 @@ from babysitter.shim_client import (
     engine_id,
     sweep_orphans,
 )
+from babysitter.shim_handle import connect
+from babysitter.shim_life import State
+from babysitter.watch import Watch
 from tests.babysitter.shim_bench import Bench, bench, python, said
 from tests.support.until import until
 
@@ -193,6 +198,30 @@ async def test_a_binary_that_is_missing_is_said_and_nothing_is_left(shims: Bench
     with pytest.raises(LaunchError, match=r"folder '/no/such' cannot be entered: No such file"):
         await shims.launch(FOREVER, cwd="/no/such")
     assert sorted(os.listdir(shims.folder())) == ["lock", "shim.err"]
+
+
+async def test_an_end_that_comes_with_the_first_answer_is_heard(shims: Bench) -> None:
+    path = shims.runtime / "shim.sock"
+    runs = State(
+        schema=1, phase="running", engine_id="e", instance_id="life-1", argv_hash="", boot_id="",
+        shim_pid=os.getpid(), shim_start_time=0, pid=1, start_time=0, started_at=0.0,
+        socket=str(path), exit=None, released=False,
+    )  # fmt: skip
+    ended = {"event": "exited", "exit": {"code": 3}, "last_words": ["bye"]}
+
+    async def shim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = json.loads(await reader.readline())["id"]
+        answer = {**msgspec.to_builtins(runs), "id": number, "ok": True}
+        writer.write(b"".join(msgspec.json.encode(one) + b"\n" for one in (answer, ended)))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(shim, path):
+        link, state = await connect(str(path))
+        handle = ShimHandle(link, state, shims.folder())
+        assert (await exit_of(handle)).code == 3
+        assert (handle.last_words, handle.lost) == (["bye"], False)
+        await handle.close()
 
 
 async def test_a_second_life_in_the_same_folder_is_refused_and_harms_nothing(
@@ -461,6 +490,20 @@ async def test_fifty_megabytes_neither_block_the_engine_nor_grow_the_shim(shims:
     assert len(logs) == 3
     assert all(path.stat().st_size <= 1_000_000 for path in logs)
     assert await tail(shims.folder() / "engine.log", 2) == [LINE, "done"]
+
+
+async def test_last_words_come_with_the_end_and_are_of_this_life_alone(
+    shims: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shim has no time to be asked for them; its log has those of the life before, too."""
+    monkeypatch.setattr("babysitter.life.LAST_WORDS_S", 0)
+    for words in ("first", "second"):
+        handle = await shims.launch(f"print('{words}')\nraise SystemExit(1)")
+        await exit_of(handle)
+        ended = life.Life("engine", handle, cast(Watch, None), shims.folder())
+        assert await ended.last_words() == [words]
+        await handle.release()
+    assert await tail(shims.folder() / "engine.log", 9) == ["first", "second"]
 
 
 async def test_output_without_an_end_of_line_is_bounded(shims: Bench) -> None:
