@@ -22,7 +22,9 @@ CHAT = "/v1/chat/completions"
 KEY = "sk-live-55b0c7719e"
 #: Provider to its type, the model it serves, and how long an answer of it may take.
 ENGINES = {"ollama": "qwen3", "vllm": "llama-70b", "llama_cpp": "phi"}
-LIMITS_S = {"qwen3": 2.0, "llama-70b": 1.0, "phi": 1.5, "gpt-a": 5.0}
+LIMITS_S = {"qwen3": 40.0, "llama-70b": 30.0, "phi": 35.0, "gpt-a": 45.0}
+#: Names of their own for the same models: how long a hanging engine is waited for.
+HURRIED_S = {"qwen3-hurried": 2.0, "llama-70b-hurried": 1.0, "phi-hurried": 1.5}
 CLOUD = "gpt-a"
 MODELS = (*ENGINES.values(), CLOUD)
 #: A name of its own for phi, of which only so many may be asked in a minute.
@@ -78,6 +80,9 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         }
         models[KEPT] = {"backend_model": "phi", "cache": True}
         models[FEW] = {"backend_model": "phi", "limits": {"rpm": FEW_RPM}}
+        for name, limit_s in HURRIED_S.items():
+            same = name.removesuffix("-hurried")
+            models[name] = {"backend_model": same, "timeouts": {"total_s": limit_s}}
         router = fleet.router(registries=[], providers=providers, models=models)
         yield Backend(router, engines, cloud, fleet, providers)
 
@@ -109,7 +114,7 @@ def test_the_model_list_is_not_empty(backend: Backend) -> None:
     for path in ("/models", "/v1/models"):
         listed = backend.router.get(path)
         assert listed["object"] == "list"
-        assert [one["id"] for one in listed["data"]] == sorted([*MODELS, FEW, KEPT])
+        assert [one["id"] for one in listed["data"]] == sorted([*MODELS, *HURRIED_S, FEW, KEPT])
 
 
 def test_an_exact_model_chats(backend: Backend) -> None:
@@ -166,34 +171,28 @@ def test_a_cache_hit_takes_under_half_of_the_misss_time_with_the_same_content(
     backend: Backend, more: dict[str, Any]
 ) -> None:
     engine = backend.engines["llama_cpp"]
-    found: list[Answer] = []
-    took_s: list[float] = []
-    for _ in range(2):
+
+    def timed() -> tuple[float, Answer]:
         began = time.monotonic()
-        answer = answer_of(
-            backend.url + CHAT,
-            chat(KEPT, "again and again", temperature=0, **more),
-            {"x-mock-delay-ms": "400"},
-        )
-        took_s.append(time.monotonic() - began)
-        found.append(answer)
-    miss, hit = found
-    assert [one.status for one in found] == [200, 200]
-    assert [one.headers["x-creche-cache"] for one in found] == ["miss", "hit"]
+        body = chat(KEPT, "again and again", temperature=0, **more)
+        answer = answer_of(backend.url + CHAT, body, {"x-mock-delay-ms": "400"})
+        return time.monotonic() - began, answer
+
+    miss_s, miss = timed()
+    before = ask(f"{engine.url}/mock/stats")[1]["requests"]
+    # The quickest of several: a machine may stand still during one.
+    hits = [timed() for _ in range(10)]
+    hit = hits[0][1]
+    assert [one.status for one in (miss, hit)] == [200, 200]
+    assert [one.headers["x-creche-cache"] for one in (miss, hit)] == ["miss", "hit"]
     assert hit.body == miss.body
     assert hit.headers["content-type"] == miss.headers["content-type"]
     assert hit.headers["x-request-id"] != miss.headers["x-request-id"]
-    assert took_s[1] < took_s[0] / 2
+    assert min(hit_s for hit_s, _ in hits) < miss_s / 2
     if not more:
         assert content(hit).startswith("llama_cpp: ")
     else:
         assert events(hit)[-1] == "[DONE]"
-    before = ask(f"{engine.url}/mock/stats")[1]["requests"]
-    answer_of(
-        backend.url + CHAT,
-        chat(KEPT, "again and again", temperature=0, **more),
-        {"x-mock-delay-ms": "400"},
-    )
     assert ask(f"{engine.url}/mock/stats")[1]["requests"] == before, "the engine was not asked"
 
 
@@ -257,11 +256,11 @@ def test_a_client_timeout_of_1_ms_harms_nothing(backend: Backend) -> None:
     before = backend.stats()
     clients = 5
     for _ in range(clients):
-        client = http.client.HTTPConnection("127.0.0.1", backend.router.port, timeout=5)
+        client = http.client.HTTPConnection("127.0.0.1", backend.router.port, timeout=30)
         client.connect()
         assert client.sock is not None
         client.sock.settimeout(0.001)
-        late = {"content-type": "application/json", "x-mock-delay-ms": "10000"}
+        late = {"content-type": "application/json", "x-mock-delay-ms": "20000"}
         with pytest.raises(TimeoutError):
             client.request("POST", CHAT, json.dumps(chat("llama-70b")), late)
             client.getresponse()
@@ -270,8 +269,8 @@ def test_a_client_timeout_of_1_ms_harms_nothing(backend: Backend) -> None:
     def over() -> bool:
         return bool(backend.stats()["cancelled"] == before["cancelled"] + clients)
 
-    until_sync(over, 5, "the router saw them leave")
-    until_sync(lambda: ask(f"{engine.url}/mock/stats")[1]["in_flight"] == 0, 5, "so did the engine")
+    until_sync(over, 30, "the router saw them leave")
+    until_sync(lambda: ask(f"{engine.url}/mock/stats")[1]["in_flight"] == 0, 30, "the engine, too")
     after = backend.stats()
     assert after["failed_requests"] == before["failed_requests"]
     assert after["services"]["vllm"]["error_count"] == before["services"]["vllm"]["error_count"]
@@ -297,11 +296,11 @@ async def test_what_takes_longer_than_its_types_limit_is_told_so(backend: Backen
         code: str = json.loads(reply.text)["error"]["code"]
         return time.monotonic() - began, reply.status, code
 
-    for model, (took_s, status, code) in zip(
-        ENGINES.values(), await asyncio.gather(*map(hang, ENGINES.values())), strict=True
+    for limit_s, (took_s, status, code) in zip(
+        HURRIED_S.values(), await asyncio.gather(*map(hang, HURRIED_S)), strict=True
     ):
         assert (status, code) == (504, "upstream_timeout")
-        assert took_s >= LIMITS_S[model]
+        assert took_s >= limit_s
     replies = await many(backend.url, 3, model="llama-70b")
     assert statuses(replies) == {200: 3}, "the next ones are answered"
 
@@ -323,11 +322,12 @@ async def test_10_rapid_ones_are_answered(backend: Backend) -> None:
 
 
 async def test_10_rapid_ones_of_a_limited_model_are_answered_or_429(backend: Backend) -> None:
+    began = time.monotonic()
     replies = await many(backend.url, 10, model=FEW, at_once=10)
     found = statuses(replies)
     assert found.keys() == {200, 429}
     # One more every ten seconds, should it take that long.
-    assert FEW_RPM <= found[200] <= FEW_RPM + 1
+    assert FEW_RPM <= found[200] <= FEW_RPM + 1 + (time.monotonic() - began) * FEW_RPM / 60
     refused = json.loads(next(reply.text for reply in replies if reply.status == 429))
     assert refused["error"]["code"] == "rate_limit_exceeded"
     stats = await asyncio.to_thread(ask, f"{backend.engines['llama_cpp'].url}/mock/stats")
