@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.engines import Door
 from tests.support.fleet import Fleet, mock
-from tests.support.load import many, statuses
-from tests.support.until import until_sync
+from tests.support.load import acts, many, statuses
+from tests.support.until import until, until_sync
 
 pytestmark = pytest.mark.real
 
@@ -23,12 +25,7 @@ async def test_engines_are_kept_and_no_request_is_lost(tmp_path: Path) -> None:
         fleet.wait_service("two@test", healthy=True)
         before = {one["name"]: one for one in sitter.get("/engines")["engines"]}
 
-        async def during(ended: int) -> None:
-            if ended == 100:
-                await asyncio.to_thread(sitter.kill9)
-            if ended == 200:
-                await asyncio.to_thread(lambda: sitter.start(ready="/health"))
-
+        during = acts({100: sitter.kill9, 200: lambda: sitter.start(ready="/health")})
         replies = await many(
             fleet.url, 400, model="m", during=during, headers={"x-mock-delay-ms": "10"}
         )
@@ -54,8 +51,13 @@ async def test_an_engine_that_died_meanwhile_is_seen_and_restarted(tmp_path: Pat
         sitter.kill9()
         os.kill(first["pid"], signal.SIGKILL)
         sitter.start(ready="/health")
-        second = sitter.get("/engines/one")
-        assert second["pid"] != first["pid"]
+
+        def lives_anew() -> dict[str, Any] | None:
+            now: dict[str, Any] = sitter.get("/engines/one")
+            return now if now["state"] == "READY" and now["pid"] != first["pid"] else None
+
+        second = await until(lambda: asyncio.to_thread(lives_anew), what="another life")
+        assert second is not None
         assert second["last_exit"]["signal"] == "SIGKILL", "its exit status was kept by the shim"
         await asyncio.to_thread(fleet.wait_service, "one@test", healthy=True)
 
@@ -63,28 +65,31 @@ async def test_an_engine_that_died_meanwhile_is_seen_and_restarted(tmp_path: Pat
 def test_a_life_that_was_not_ready_yet_is_not_adopted_as_the_one_before(tmp_path: Path) -> None:
     """The record is still the dead life's when the babysitter dies; the next one must not go on
     with it: to routers a new life under an old name is the engine whose failures they counted."""
+    door = Door(tmp_path)
     with Fleet(tmp_path) as fleet:
         registry = fleet.registry()
         sitter = fleet.babysitter(
             "sitter",
-            [mock("one", "m", args=["--load-ms", "1500"])],
+            [mock("one", "m", bin=str(door.program))],
             defaults={"backoff_first_s": 0.1},
         )
         first = sitter.get("/engines/one")
+        door.shut()
         os.kill(first["pid"], signal.SIGKILL)
 
         def loads_anew() -> bool:
             now = sitter.get("/engines/one")
             return now["state"] == "STARTING" and now["pid"] not in (None, first["pid"])
 
-        until_sync(loads_anew, 10, "its next life loads")
+        until_sync(loads_anew, what="its next life begins")
         sitter.kill9()
+        door.open()
         sitter.start(ready="/health")
         second = sitter.get("/engines/one")
         assert second["instance_id"] != first["instance_id"]
 
-        def registered() -> str | None:
+        def registered() -> bool:
             record = registry.get("/services/one@test")
-            return record["instance_id"] if record.get("status") == "running" else None
+            return (record["status"], record["instance_id"]) == ("running", second["instance_id"])
 
-        assert until_sync(registered, 10, "it is registered") == second["instance_id"]
+        until_sync(registered, what="this life is registered")

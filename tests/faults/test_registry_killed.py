@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.fleet import Fleet, ask, chat, mock
-from tests.support.load import many, statuses
-from tests.support.until import until
+from tests.support.load import acts, many, statuses
+from tests.support.until import until, until_sync
 
 pytestmark = pytest.mark.real
 
 #: Longer than any pause of a shared machine, shorter than the default: one test waits for its end.
-LEASE = {"beat_s": 1, "lease_s": 4}
+LEASE = {"beat_s": 1, "lease_s": 8}
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,9 @@ def fleet(whole: Fleet) -> Fleet:
     sitter = whole.parts["sitter"]
     sitter.process.ready_sync(sitter.url + "/ready")
     sitter.post("/engines/two/start")
+    until_sync(lambda: sitter.get("/info")["registered"], what="its own record")
     for name in ("one@test", "two@test"):
-        whole.wait_service(name, healthy=True, timeout_s=40)
+        whole.wait_service(name, healthy=True, timeout_s=60)
     return whole
 
 
@@ -43,12 +44,7 @@ async def test_none_of_500_requests_fails_while_it_dies_and_returns(fleet: Fleet
     before = registry.get("/services")
     epoch = registry.get("/health")["epoch"]
 
-    async def during(ended: int) -> None:
-        if ended == 100:
-            await asyncio.to_thread(registry.kill9)
-        if ended == 300:
-            await asyncio.to_thread(registry.start)
-
+    during = acts({100: registry.kill9, 300: registry.start})
     replies = await many(fleet.url, 500, model="m", during=during)
     assert statuses(replies) == {200: 500}
 
@@ -62,14 +58,13 @@ async def test_none_of_500_requests_fails_while_it_dies_and_returns(fleet: Fleet
     def connected() -> bool:
         return bool(fleet.parts["router"].get("/health")["registry_connected"])
 
-    await until(lambda: asyncio.to_thread(connected), 15, "the watch is back")
+    await until(lambda: asyncio.to_thread(connected), what="the watch is back")
     fleet.parts["sitter"].post("/engines/two/stop")
     await until(
         lambda: asyncio.to_thread(
             lambda: (fleet.service("two@test") or {}).get("healthy") is not True
         ),
-        15,
-        "a stop after the restart reaches the router",
+        what="a stop after the restart reaches the router",
     )
     assert fleet.parts["router"].get("/services")["total"] <= 2
 
@@ -82,11 +77,11 @@ async def test_a_service_that_ended_while_it_was_down_is_no_ghost(fleet: Fleet) 
     # Nobody beats for them: each gets one full lease, then none is fit.
     await until(
         lambda: asyncio.to_thread(lambda: registry.get("/health")["healthy_services"] == 0),
-        40,
+        60,
         "no ghost is fit one lease after the restart",
     )
     await until(
-        lambda: asyncio.to_thread(lambda: not fleet.models()), 15, "the router lists no ghost"
+        lambda: asyncio.to_thread(lambda: not fleet.models()), what="the router lists no ghost"
     )
 
 
@@ -111,7 +106,7 @@ async def test_a_router_killed_with_9_finds_its_snapshot_too(fleet: Fleet) -> No
         text = snapshot.read_text()
         return "one@test" in text and "two@test" in text
 
-    await until(holds_both, 10, "the snapshot on disk holds what the router knows")
+    await until(holds_both, what="the snapshot on disk holds what the router knows")
     router.kill9()
     fleet.parts["registry"].kill9()
     router.start()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -82,6 +82,19 @@ async def many(
     async with session() as http:
         await asyncio.gather(*(client(http) for _ in range(at_once)))
     return replies
+
+
+def acts(when: Mapping[int, Callable[[], object]]) -> Callable[[int], Awaitable[None]]:
+    """For `during`: after so many requests this is done, in a thread. One after the other, however
+    long one takes and however fast the requests end."""
+    turn = asyncio.Lock()
+
+    async def during(ended: int) -> None:
+        if ended in when:
+            async with turn:
+                await asyncio.to_thread(when[ended])
+
+    return during
 
 
 def statuses(replies: list[Reply]) -> dict[int, int]:
