@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from common import sqlite_mark
+from common import sqlite_mark, sqlite_wal
 from common.errors import RefusalError
 from common.sqlite_mark import Whose
 from router.keys.record import Key
@@ -84,7 +84,7 @@ class SqliteKeys:
             self._path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
         )
         try:
-            db.execute("PRAGMA journal_mode=WAL")
+            sqlite_wal.turn_on(db)
             db.execute("PRAGMA synchronous=FULL")
             db.execute("BEGIN IMMEDIATE")
             self._check(db)

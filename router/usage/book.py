@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from common import clock, sqlite_mark
+from common import clock, sqlite_mark, sqlite_wal
 from common.sqlite_mark import Whose
 from router.usage import store
 from router.usage.rows import COLUMNS, DAY_S, HOUR_S, Row, Rows
@@ -193,7 +193,7 @@ class Book:
             self._path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
         )
         try:
-            db.execute("PRAGMA journal_mode=WAL")
+            sqlite_wal.turn_on(db)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("BEGIN IMMEDIATE")
             self._check(db)
