@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.engines import Door, wait_in_use
 from tests.support.fleet import Fleet, chat, mock
 from tests.support.load import Reply, many, one, session, statuses
 from tests.support.until import until
@@ -15,12 +16,18 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def door(tmp_path_factory: pytest.TempPathFactory) -> Door:
+    """Before engine one."""
+    return Door(tmp_path_factory.mktemp("door"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, door: Door) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("killed")) as fleet:
         fleet.registry()
         fleet.babysitter(
             "sitter",
-            [mock("one", "m"), mock("two", "m")],
+            [mock("one", "m", bin=str(door.program)), mock("two", "m")],
             defaults={"backoff_first_s": 0.2, "backoff_max_s": 0.5},
         )
         fleet.router()
@@ -30,8 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.fixture
 def fleet(whole: Fleet) -> Fleet:
     """All of it well, whatever the test before did."""
-    for name in ("one@test", "two@test"):
-        whole.wait_service(name, healthy=True, set_aside=False, breaker="closed", in_flight=0)
+    wait_in_use(whole, "one", "two")
     return whole
 
 
@@ -55,18 +61,16 @@ async def test_requests_without_a_byte_are_answered_by_another(fleet: Fleet) -> 
 
 async def test_streams_that_had_a_byte_end_in_band_with_an_error(fleet: Fleet) -> None:
     victim = pid_of(fleet, "one")
-    slow = {"x-mock-tokens": "400", "x-mock-pace-ms": "25"}
+    slow = {"x-mock-tokens": "40000", "x-mock-pace-ms": "25"}
+    begun: list[Reply] = []
     async with session() as http:
         streams = [
-            asyncio.ensure_future(one(http, fleet.url, chat("m", f"s{n}", stream=True), slow))  # noqa: TID251
+            asyncio.ensure_future(  # noqa: TID251
+                one(http, fleet.url, chat("m", f"s{n}", stream=True), slow, begun=begun.append)
+            )
             for n in range(8)
         ]
-
-        def flowing() -> bool:
-            stats = fleet.parts["router"].get("/stats")
-            return bool(stats["active_streams"] == 8)
-
-        await until(lambda: asyncio.to_thread(flowing), 10, "8 streams flow")
+        await until(lambda: len(begun) == 8, what="8 streams flow")
         in_flight = (fleet.service("one@test") or {})["in_flight"]
         os.kill(victim, signal.SIGKILL)
         cut: list[Reply] = []
@@ -75,7 +79,7 @@ async def test_streams_that_had_a_byte_end_in_band_with_an_error(fleet: Fleet) -
             cut[:] = [task.result() for task in streams if task.done()]
             return len(cut) == in_flight
 
-        await until(some_cut, 10, "the streams of the dead engine end")
+        await until(some_cut, what="the streams of the dead engine end")
         for task in streams:
             if not task.done():
                 task.cancel()
@@ -90,11 +94,15 @@ async def test_streams_that_had_a_byte_end_in_band_with_an_error(fleet: Fleet) -
         assert reply.service == "one@test"
 
 
-async def test_it_leaves_rotation_is_restarted_and_comes_back(fleet: Fleet) -> None:
+async def test_it_leaves_rotation_is_restarted_and_comes_back(fleet: Fleet, door: Door) -> None:
     before = fleet.wait_service("one@test", healthy=True)
     restarts = fleet.parts["sitter"].get("/engines/one")["restarts"]
-    os.kill(pid_of(fleet, "one"), signal.SIGKILL)
-    gone = await asyncio.to_thread(fleet.wait_service, "one@test", healthy=False)
+    door.shut()
+    try:
+        os.kill(pid_of(fleet, "one"), signal.SIGKILL)
+        gone = await asyncio.to_thread(fleet.wait_service, "one@test", healthy=False)
+    finally:
+        door.open()
     assert gone["reasons"]
     back = await asyncio.to_thread(fleet.wait_service, "one@test", healthy=True)
     assert back["instance_id"] != before["instance_id"], "a new life has a new id"

@@ -41,8 +41,10 @@ async def one(
     url: str,
     body: dict[str, Any],
     headers: dict[str, str] | None = None,
+    *,
+    begun: Callable[[Reply], None] = lambda _: None,
 ) -> Reply:
-    """POST a chat request; whatever happens becomes a Reply."""
+    """POST a chat request; whatever happens becomes a Reply. `begun` is told of the first byte."""
     try:
         async with http.post(
             f"{url}/v1/chat/completions", json=body, headers=headers or {}
@@ -51,6 +53,8 @@ async def one(
             text = ""
             try:
                 async for piece in answer.content.iter_any():
+                    if not text:
+                        begun(Reply(answer.status, piece.decode(), service))
                     text += piece.decode()
             except aiohttp.ClientError as why:
                 return Reply(answer.status, f"{text}\ncut: {why!r}", service)
