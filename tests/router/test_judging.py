@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestServer
 from msgspec import json
 
 from common.wire.registry import Service, Services
+from router import judging
 from router.judging import judge
 from router.loaded import Loaded, load
 from router.table import EMPTY, Table
@@ -17,6 +18,12 @@ from tests.router.making import service, upstream
 from tests.support.ports import free_port
 
 FLEET = {"e@h": service("e@h", "engine-model")}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody here is slow: who is not there refuses at once, however slow the machine."""
+    monkeypatch.setattr(judging, "CONNECT_S", 60.0)
 
 
 @pytest.fixture
