@@ -79,16 +79,16 @@ def test_it_lives_as_long_as_it_beats_and_is_unfit_when_it_stops(fleet: Fleet) -
             unfit_too_early.append(seen)
         return listed == ["old-model"] and _seconds(seen, since=first) > 2 * UNFIT_S
 
-    until_sync(lives, 20, "two seconds of beats")
+    until_sync(lives, what="two seconds of beats")
     assert unfit_too_early == []
 
     def unfit() -> dict[str, Any] | None:
         seen: dict[str, Any] = registry.get("/services/old-service")
         return None if seen["is_healthy"] else seen
 
-    silent = until_sync(unfit, 20, "unfit after a second without a beat")
+    silent = until_sync(unfit, what="unfit after a second without a beat")
     assert silent is not None and silent["reasons"]
-    until_sync(lambda: fleet.models() == [], 20, "the router leaves it out")
+    until_sync(lambda: fleet.models() == [], what="the router leaves it out")
     status, answer = ask(f"{fleet.url}/v1/chat/completions", chat("old-model"))
     assert status == 503
     assert answer["error"]["code"] == "no_healthy_services"
@@ -97,7 +97,7 @@ def test_it_lives_as_long_as_it_beats_and_is_unfit_when_it_stops(fleet: Fleet) -
 def test_it_is_removed_when_it_was_silent_for_longer(fleet: Fleet) -> None:
     registry = fleet.registry(legacy={"unfit_s": 0.2, "removed_s": 0.5})
     assert registry.post("/services", registration(18181))[0] == 201
-    until_sync(lambda: ask(f"{registry.url}/services/old-service")[0] == 404, 20, "it is removed")
+    until_sync(lambda: ask(f"{registry.url}/services/old-service")[0] == 404, what="it is removed")
     assert registry.post("/services/old-service/heartbeat")[0] == 404
 
 
