@@ -43,7 +43,8 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hedge_percent: Annotated[float, Meta(ge=0, le=100)] = 5
     #: Wait before the same upstream is tried again: this, times the attempt, with jitter.
     backoff_ms: Annotated[int, Meta(ge=0, le=1_000)] = 100
-    #: Rest of an upstream that answered 429 without a Retry-After.
+    #: Rest of an upstream that answered 429 without a Retry-After, though it had no other request
+    #: (or nothing is learnt of it: `queue.learn`). Else it takes fewer at once.
     rest_s: Positive = 60
     #: The longest rest that an upstream's Retry-After can ask for.
     rest_max_s: Positive = 3_600

@@ -49,9 +49,11 @@ class Fitness:
     # --- what happened ----------------------------------------------------------------------------
 
     def rest(self, node: Node, retry_after_s: float | None, now: float) -> None:
-        """It asked for less, and for some time."""
-        if self.config.queue.learn:
-            node.refused(now)
+        """It asked for less, and for some time. Where it says no time and had others in flight, it
+        takes fewer at once from now on: that is what it asked for."""
+        if self.config.queue.learn and node.refused(now) and retry_after_s is None:
+            self.version += 1
+            return
         retry = self.config.retry
         seconds = retry.rest_s if retry_after_s is None else min(retry_after_s, retry.rest_max_s)
         node.rest(now + seconds)

@@ -163,19 +163,16 @@ class Node:
             self.steady = False  # each end makes room for one that waits
 
     def refused(self, now: float) -> bool:
-        """It asked for less, with the refused request in flight still. True if by this the first
-        thing is known of how much it takes."""
+        """It asked for less, with the refused request in flight still. True where it had others, so
+        that taking fewer at once is an answer to it."""
         slots = self.slots
         if slots is None:
             slots = Slots()
-            slots.refused(self.in_flight, now)
-            if not slots.known:
-                return False
+        slots.refused(self.in_flight, now)
+        if slots.known:
             self.slots = slots
             self.steady = False
-            return True
-        slots.refused(self.in_flight, now)
-        return False
+        return self.in_flight > 1
 
     def forget(self, now: float) -> bool:
         """What was learnt too long ago of how much it takes. True if by this nothing is known."""

@@ -486,9 +486,7 @@ class Plan(Hedging):
         if len(self.tried) >= most and self.advance(most) is None:
             return None
         found = self.look(now)
-        # It asked for rest, does not answer, or will not have our key: only another can help.
-        useless = outcome in (Outcome.BACKPRESSURE, Outcome.SLOW, Outcome.DENIED)
-        while found is not None and useless and found.node in self.tried:
+        while found is not None and self._useless(found, outcome, now):
             found = None if self.advance(most) is None else self.look(now)
         if found is None and not self.crowded:
             return None
@@ -499,12 +497,21 @@ class Plan(Hedging):
             step = self._place(now)
             if step is None or isinstance(step, Wait):
                 return step
-            if useless and step.node in self.tried:
+            if self._useless(step, outcome, now):
                 return None
             found = step
         self._was_slow = self._was_slow or outcome is Outcome.SLOW
         self.state.retries += 1
         return Wait(self._backoff_s()) if found.node in self.tried else found
+
+    def _useless(self, found: Upstream, outcome: Outcome, now: float) -> bool:
+        """It was tried. It does not answer, will not have our key, or asked for rest (and not for
+        fewer at once, which it has by now): only another can help."""
+        if found.node not in self.tried:
+            return False
+        if outcome is Outcome.BACKPRESSURE:
+            return found.node.rest_until > now
+        return outcome is Outcome.SLOW or outcome is Outcome.DENIED
 
     def _backoff_s(self) -> float:
         """100·n ms, half of it by chance, so that those who failed together do not return so."""

@@ -188,8 +188,8 @@ class Connection(asyncio.Protocol):
         elif entry is Entry.QUEUED:
             self._phase = Phase.QUEUED
         else:
-            body = shapes.error(503, "too many requests wait already")
-            job.answer, job.control = Plain(503, body), True
+            body = shapes.error(429, "too many requests wait already", code="rate_limit_exceeded")
+            job.answer, job.control = Plain(429, body), True
             self._phase = Phase.WAITING
             self._start()
 

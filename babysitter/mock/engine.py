@@ -23,7 +23,7 @@ from babysitter.mock.answers import (
 )
 from babysitter.mock.faults import NO_FAULTS, Faults, Standing
 from babysitter.mock.gate import Gate
-from babysitter.mock.settings import QUEUE_MAX, Settings
+from babysitter.mock.settings import Settings
 from babysitter.mock.stats import Stats
 from common import clock
 
@@ -49,7 +49,7 @@ class Engine:
     def __init__(self, settings: Settings, log: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.stats = Stats()
-        self.gate: Gate[Any] = Gate(settings.max_concurrency, QUEUE_MAX)
+        self.gate: Gate[Any] = Gate(settings.max_concurrency, settings.max_waiting)
         self.standing = Standing(settings.faults)
         self.name = settings.name.encode()
         self.ready_at = clock.monotonic() + settings.load_ms / 1000

@@ -11,8 +11,8 @@ from common.cli import Parser
 
 #: What a request may hold. Above it the answer is 413: a rehearsal should not eat the host.
 BODY_BYTES_MAX = 64 * 1024 * 1024
-#: Beyond `max_concurrency`, this many wait; the next ones get 503.
-QUEUE_MAX = 10_000
+#: Beyond `max_concurrency`, this many wait unless told; the next ones get 429.
+WAITING_MAX = 10_000
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -25,6 +25,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     tokens: int = 16
     pace_ms: float = 0.0
     max_concurrency: int = 0
+    max_waiting: int = WAITING_MAX
     api_key: str | None = None
     faults: tuple[Rule, ...] = ()
     load_ms: float = 0.0
@@ -70,6 +71,13 @@ def _parser() -> Parser:
     add("--tokens", type=int, default=16, help="tokens of an answer (default %(default)s)")
     add("--pace-ms", type=float, default=0.0, help="time between streamed tokens (default 0)")
     add("--max-concurrency", type=int, default=0, help="requests at once; more wait (0: no limit)")
+    add(
+        "--max-waiting",
+        type=int,
+        default=WAITING_MAX,
+        metavar="N",
+        help="requests that may wait; the next get 429 (default %(default)s)",
+    )
     add("--api-key-file", type=Path, metavar="FILE", help="want this key as a bearer token")
     add(
         "--fault",
@@ -101,7 +109,8 @@ def settings_from_args(argv: Sequence[str], env_key: str | None) -> Settings:
         parser.error(str(error))
     if args.api_key_file and not key:
         parser.error(f"{args.api_key_file} is empty")
-    if min(args.tokens, args.pace_ms, args.max_concurrency, args.load_ms, args.workers) < 0:
+    counts = (args.tokens, args.max_concurrency, args.max_waiting, args.workers)
+    if min(*counts, args.pace_ms, args.load_ms) < 0:
         parser.error("counts and times may not be negative")
     return Settings(
         host=args.host,
@@ -113,6 +122,7 @@ def settings_from_args(argv: Sequence[str], env_key: str | None) -> Settings:
         tokens=args.tokens,
         pace_ms=args.pace_ms,
         max_concurrency=args.max_concurrency,
+        max_waiting=args.max_waiting,
         api_key=key or None,
         faults=rules,
         load_ms=args.load_ms,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp.test_utils import TestServer
 
 from tests.support.fleet import Fleet, Part, chat
 from tests.support.mock import ProcessMock, start_mock
@@ -154,6 +155,43 @@ async def test_a_flood_that_fills_the_queue_loses_its_last_place_to_another(
         assert await here.tasks.pop("also low") == 429
         await here.leaves("first")
         assert await here.all_answered() == {200}
+
+
+async def test_an_engine_that_refuses_a_crowd_is_asked_by_fewer_and_serves_them_all(
+    tmp_path: Path,
+) -> None:
+    """It says 429 to the third at once, and no time: nobody told the router that it takes two."""
+    running, refused, goes_on = 0, 0, asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal running, refused
+        if running == 2:
+            refused += 1
+            return web.json_response({"error": {"message": "busy"}}, status=429)
+        running += 1
+        await goes_on.wait()
+        running -= 1
+        return web.json_response({"object": "chat.completion", "choices": []})
+
+    app = web.Application()
+    app.router.add_post(CHAT, answer)
+    with Fleet(tmp_path) as fleet:
+        async with TestServer(app) as engine, ClientSession() as session:
+            service = {"name": "strict", "host": "127.0.0.1", "port": engine.port}
+            service["metadata"] = {"models": ["m"]}
+            router = fleet.router(registries=[], static_services=[service])
+
+            async def ask() -> int:
+                async with session.post(router.url + CHAT, json=chat("m")) as answer:
+                    return answer.status
+
+            crowd = [asyncio.create_task(ask()) for _ in range(12)]  # noqa: TID251
+            try:
+                await until(lambda: router.get("/stats")["models"]["m"]["queued"] == 10, 30)
+            finally:
+                goes_on.set()
+            assert set(await asyncio.gather(*crowd)) == {200}
+    assert refused >= 1
 
 
 async def test_an_engine_that_dies_while_others_wait_leaves_nobody_waiting(

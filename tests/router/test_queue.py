@@ -152,6 +152,39 @@ def test_a_429_to_a_single_request_is_passed_on() -> None:
     assert client.plan.answered(429, 1.0, now=0.0) is None
 
 
+def test_a_429_that_says_no_time_is_for_fewer_at_once_and_no_rest() -> None:
+    found = _fleet(_engine("a@h", cap=None))
+    clients = [Client(found) for _ in range(3)]
+    assert isinstance(clients[2].plan.answered(429, None, now=0.0), Wait)
+    clients[0].ends(now=0.1)
+    assert name_of(clients[2].goes_on(0.1)) == "a@h", "no minute for what two places explain"
+    assert found.table.upstreams["a@h"].node.rest_until == 0.0
+
+
+def test_a_429_that_says_no_time_to_one_alone_is_for_a_rest() -> None:
+    found = _fleet(_engine("a@h", cap=None))
+    assert Client(found).plan.answered(429, None, now=0.0) is None
+    assert found.table.upstreams["a@h"].node.rest_until == 60.0
+
+
+def test_a_burst_that_an_engine_refuses_is_served_by_it_one_after_another() -> None:
+    """Eight at once where two fit: six refusals, as they come, and not one for a client."""
+    found = _fleet(_engine("a@h", cap=None))
+    clients = [Client(found) for _ in range(8)]
+    for client in clients[2:]:
+        client.step = client.plan.answered(429, None, now=0.0)  # type: ignore[assignment]
+        assert isinstance(client.step, Wait)
+    runs, waits, now = clients[:2], clients[2:], 0.0
+    while runs:
+        now += 1.0
+        for one in runs:
+            one.ends(now=now)
+        runs = [one for one in waits if isinstance(one.goes_on(now), Attempt)]
+        assert len(runs) == min(2, len(waits))
+        waits = [one for one in waits if one not in runs]
+    assert (now, in_flight(found), found.queues.waiting) == (4.0, 0, 0)
+
+
 def test_who_may_not_wait_for_a_rest_is_served_as_a_last_resort() -> None:
     found = _fleet(_engine("a@h", cap=None))
     clients = [Client(found) for _ in range(3)]
