@@ -16,8 +16,10 @@ from registry.table import Table
 from tests.registry.acts import registration
 
 TICK_S = 0.02
-#: A lease longer than any pause of a shared machine is too long for a test that waits for its end.
-SHORT = Terms(lease_s=0.6, beat_s=0.2, removed_after_leases=2, suspect_max_s=60)
+#: Nothing lapses while a test runs.
+LONG = Terms(lease_s=600, beat_s=200)
+#: Longer than a shared machine pauses, for tests that wait for its end.
+SHORT = Terms(lease_s=4, beat_s=1, removed_after_leases=2, suspect_max_s=60)
 
 
 class Peer:
@@ -45,6 +47,10 @@ class Peer:
     async def drain(self, name: str = "a", *, on: bool = True) -> ask.Answer:
         return await self.keeper.do(ask.Drain(name, on))
 
+    def later(self, seconds: float) -> None:
+        """Lease time goes on by this much, here alone."""
+        self.keeper._clock.stalled_s -= seconds
+
     async def catch_up(self) -> None:
         """Take all that others did until now."""
         async with self.keeper._turn:
@@ -62,7 +68,8 @@ class Peer:
 
 
 def store_at(url: str, prefix: str = "creche:", **access: Any) -> RedisStore:
-    return RedisStore(redis_url.parse(url), Access(prefix=prefix, **access))
+    """A Redis that is there is given its time."""
+    return RedisStore(redis_url.parse(url), Access(prefix=prefix, **{"timeout_s": 20.0, **access}))
 
 
 @asynccontextmanager
@@ -76,14 +83,15 @@ async def peer(
     **access: Any,
 ) -> AsyncIterator[Peer]:
     """A registry on the Redis at `url`. Not `running`: it follows nobody unless told to."""
-    store = store_at(url, prefix, **{"timeout_s": 0.5, **access})
+    store = store_at(url, prefix, **access)
     background: list[Any] = []
     try:
         whole = await store.open()
-        lease_clock = LeaseClock(clock.monotonic(), tick_s=tick_s, stall_s=1e9)
+        stall_s = (terms or LONG).lease_s / 4
+        lease_clock = LeaseClock(clock.monotonic(), tick_s=tick_s, stall_s=stall_s)
         at = lease_clock.read(clock.monotonic())
         now = Moment(at, clock.wire_time(clock.wall()))
-        table = Table.shared(terms or Terms(), whole, now, store.clocks(at))
+        table = Table.shared(terms or LONG, whole, now, store.clocks(at))
         keeper = SharedKeeper(
             table,
             store,
