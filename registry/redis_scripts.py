@@ -31,8 +31,8 @@ for _, name in ipairs(ops.undrain) do redis.call('SREM', KEYS[5], name) end
 """
 
 #: ARGV: epoch, seq, stamp that were decided upon; the new stamp and revision; channel, origin;
-#: entries kept in `changes`; the news; the writes as MessagePack. Answers `ok`, `behind` or
-#: `beaten` with names and how many ms ago each was heard.
+#: entries kept in `changes`; the news; the writes as MessagePack; until when its asker waits.
+#: Answers `ok`, `behind`, `late`, or `beaten` with names and how many ms ago each was heard.
 COMMIT = (
     """
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'stamp')
@@ -40,6 +40,8 @@ if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then return {'
 """
     + _NOW
     + """
+-- it was told that nothing was done: this stood still meanwhile
+if now > tonumber(ARGV[11]) then return {'late', now} end
 local ops = cmsgpack.unpack(ARGV[10])
 local heard = {}
 for _, one in ipairs(ops.silent) do

@@ -83,6 +83,7 @@ class RedisStore:
         self._where = where
         self._prefix = access.prefix
         self._origin = secrets.token_hex(8)
+        self._timeout_ms = round(access.timeout_s * 1000)
         self._redis, self._sentinel = redis_link.client(
             where, access, connections_max=CONNECTIONS_MAX
         )
@@ -127,11 +128,15 @@ class RedisStore:
             CHANGES_MAX,
             _encode(news),
             _writes(news, batch.silent_s),
+            clocks.store_ms + self._timeout_ms,
         )
         match answer:
             case [b"ok", now]:
                 self._set_clock(now)
                 self._position = Position(position.epoch, position.seq + 1, stamp)
+            case [b"late", now]:  # or its clock jumped
+                self._set_clock(now)
+                raise Overtaken
             case [b"beaten", now, found]:
                 self._set_clock(now)
                 pairs = zip(found[::2], found[1::2], strict=True)

@@ -343,6 +343,31 @@ async def test_while_it_is_away_reads_go_on_and_the_rest_is_refused_in_time(tmp_
         processes.close()
 
 
+async def test_what_it_is_asked_while_it_hangs_is_not_done_when_it_goes_on(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """What was sent lies in its socket; who sent it has been told that nothing was done."""
+    server = RedisServer(processes, tmp_path).start()
+    async with peer(server.url, running=False, timeout_s=1) as one:
+        await one.post("a")
+        server.freeze()
+        with pytest.raises(AwayError):
+            await one.post("b", port=2)
+        server.thaw()
+        with Redis(port=server.port) as redis:
+            assert redis.hkeys("creche:records") == [b"a"]
+        await one.catch_up()
+        assert set(one.table.entries) == {"a"}
+
+
+async def test_a_clock_of_redis_that_jumped_ahead_is_learned_from_its_answer(
+    server: RedisServer, prefix: str
+) -> None:
+    async with peer(server.url, prefix=prefix, running=False) as one:
+        one.store._ahead_ms -= 3_600_000
+        assert is_done(await one.post("a"))
+
+
 async def test_a_connection_that_was_closed_in_the_moment_of_writing_means_away() -> None:
     """As uvloop says it, and the client passes on."""
 
