@@ -9,6 +9,7 @@ Node. Unhealthy ones leave the choice and are still asked when nothing else is l
 """
 
 from enum import Enum
+from math import inf
 from ssl import SSLContext
 
 from router.breaker import Breaker, State
@@ -22,6 +23,8 @@ from router.window import Pace, Samples
 
 HEALTHY_AFTER = 2
 UNHEALTHY_AFTER = 3
+#: An engine hears that a client left by the connection's end: within milliseconds, if it listens.
+LEFT_S = 1.0
 #: How much the last answer counts in the tokens a second.
 _NEWEST = 0.2
 
@@ -57,6 +60,7 @@ class Node:
         "host",
         "in_flight",
         "key",
+        "left_at",
         "limiter",
         "load",
         "name",
@@ -116,6 +120,8 @@ class Node:
         #: A connect failed: out of choice until a connect or a fresh `put` says otherwise.
         self.set_aside = False
         self.rest_until = 0.0
+        #: When a request was last broken off there. The engine hears of it a moment later.
+        self.left_at = -inf
         #: Another life has its name, or none: what still runs on it may end.
         self.gone = False
         self.request_count = 0
@@ -163,8 +169,8 @@ class Node:
             self.steady = False  # each end makes room for one that waits
 
     def refused(self, now: float) -> bool:
-        """It asked for less, with the refused request in flight still. True where it had others, so
-        that taking fewer at once is an answer to it."""
+        """It asked for less, with the refused request in flight still. True where it had others, or
+        may not have heard yet of one that left: so that fewer at once is an answer to it."""
         slots = self.slots
         if slots is None:
             slots = Slots()
@@ -172,7 +178,7 @@ class Node:
         if slots.known:
             self.slots = slots
             self.steady = False
-        return self.in_flight > 1
+        return self.in_flight > 1 or now - self.left_at < LEFT_S
 
     def forget(self, now: float) -> bool:
         """What was learnt too long ago of how much it takes. True if by this nothing is known."""

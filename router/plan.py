@@ -543,6 +543,8 @@ class Plan(Hedging):
                 node.slots.served(node.in_flight)
         node.in_flight -= 1
         node.outcomes[outcome] += 1
+        if outcome is Outcome.CANCELLED:
+            node.left_at = now
         grant, self.grant = self.grant, None
         if grant is not None:
             grant.settle(None if end is None else self._used(end), now)

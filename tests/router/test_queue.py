@@ -167,6 +167,17 @@ def test_a_429_that_says_no_time_to_one_alone_is_for_a_rest() -> None:
     assert found.table.upstreams["a@h"].node.rest_until == 60.0
 
 
+def test_an_engine_that_has_not_heard_yet_who_left_does_not_rest_for_it() -> None:
+    found = _fleet()
+    leaves, waits = Client(found), Client(found)
+    leaves.ends(now=1.0, outcome=Outcome.CANCELLED)
+    assert name_of(waits.goes_on(1.0)) == "a@h"
+    step = waits.plan.answered(429, None, now=1.001)
+    assert isinstance(step, Wait) and step.seconds <= 0.1, "asked once more, a moment later"
+    assert name_of(waits.goes_on(1.1)) == "a@h"
+    assert found.table.upstreams["a@h"].node.rest_until == 0.0
+
+
 def test_a_burst_that_an_engine_refuses_is_served_by_it_one_after_another() -> None:
     """Eight at once where two fit: six refusals, as they come, and not one for a client."""
     found = _fleet(_engine("a@h", cap=None))
