@@ -1,6 +1,6 @@
 """Requests that wait for a place, through a real router to a real engine that has one.
 
-What counts is the order of events: who is answered before whom, and what is left at the end.
+What counts is the order of events: who has the place before whom, and what is left at the end.
 """
 
 import asyncio
@@ -23,13 +23,12 @@ CHAT = "/v1/chat/completions"
 
 
 class Front:
-    """Clients of a router with one engine, and in which order they were answered."""
+    """Clients of a router with one engine."""
 
     def __init__(self, router: Part, engine: ProcessMock, session: ClientSession) -> None:
         self.router = router
         self.engine = engine
         self.session = session
-        self.answered: list[str] = []
         self.tasks: dict[str, asyncio.Task[int]] = {}
 
     def sends(self, name: str, **headers: str) -> None:
@@ -38,9 +37,9 @@ class Front:
     async def _ask(self, name: str, headers: dict[str, str]) -> int:
         url = self.router.url + CHAT
         sent = {key.replace("_", "-"): value for key, value in headers.items()}
+        sent["x-request-id"] = name
         async with self.session.post(url, json=chat("m"), headers=sent) as answer:
             await answer.read()
-            self.answered.append(name)
             return answer.status
 
     async def holds(self, name: str) -> None:
@@ -55,17 +54,23 @@ class Front:
         await asyncio.wait([task])
 
     async def waiting(self, count: int) -> None:
-        await until(lambda: self.stats()["models"]["m"]["queued"] == count, 10, f"{count} wait")
+        await until(lambda: self.stats()["models"]["m"]["queued"] == count, what=f"{count} wait")
 
     def stats(self) -> Any:
         return self.router.get("/stats")
+
+    async def served(self) -> list[str]:
+        """Who had the place, one after the other."""
+        found: list[str] = (await self.engine.stats())["ids"]
+        return found
 
     async def all_answered(self) -> set[int]:
         return set(await asyncio.gather(*self.tasks.values()))
 
 
 @asynccontextmanager
-async def front(folder: Path, **config: Any) -> AsyncIterator[Front]:
+async def front(folder: Path, **queue: Any) -> AsyncIterator[Front]:
+    """`queue` is the router's. Nobody's time is up unless a test says so."""
     with Fleet(folder) as fleet:
         engine = await start_mock(fleet.processes, name="narrow", models=["m"], max_concurrency=1)
         service = {
@@ -74,7 +79,8 @@ async def front(folder: Path, **config: Any) -> AsyncIterator[Front]:
             "port": engine.port,
             "metadata": {"models": ["m"], "max_concurrency": 1},
         }
-        router = fleet.router(registries=[], static_services=[service], **config)
+        queue = {"wait_max_s": 600, **queue}
+        router = fleet.router(registries=[], static_services=[service], queue=queue)
         async with ClientSession(timeout=ClientTimeout(total=60)) as session:
             yield Front(router, engine, session)
 
@@ -84,7 +90,7 @@ async def test_those_that_wait_are_answered_one_after_the_other_as_they_came(
 ) -> None:
     async with front(tmp_path) as here:
         await here.holds("first")
-        names = [f"{at}" for at in range(5)]
+        names = [f"waits-{at}" for at in range(5)]
         for count, name in enumerate(names, 1):
             here.sends(name)
             await here.waiting(count)
@@ -94,11 +100,11 @@ async def test_those_that_wait_are_answered_one_after_the_other_as_they_came(
         )
         await here.leaves("first")
         assert await here.all_answered() == {200}
-        assert here.answered == names
+        assert await here.served() == ["first", *names]
         seen = await here.engine.stats()
         assert (seen["requests"], seen["in_flight_max"]) == (6, 1)
         log = here.router.process
-        await until(lambda: log.log.count('"queue_ms"') == 6, 10, "a line for each")
+        await until(lambda: log.log.count('"queue_ms"') == 6, what="a line for each")
         assert log.log.count('"queue_ms":0,') == 1, "the first did not wait"
 
 
@@ -121,12 +127,12 @@ async def test_one_that_leaves_the_queue_is_never_sent_to_the_engine(tmp_path: P
 async def test_an_urgent_request_goes_before_others_that_came_earlier(tmp_path: Path) -> None:
     async with front(tmp_path) as here:
         await here.holds("first")
-        for count, name in enumerate(("low 1", "low 2", "low 3", "high 1", "high 2"), 1):
-            here.sends(name, x_priority=name.split()[0])
+        for count, name in enumerate(("low-1", "low-2", "low-3", "high-1", "high-2"), 1):
+            here.sends(name, x_priority=name.partition("-")[0])
             await here.waiting(count)
         await here.leaves("first")
         assert await here.all_answered() == {200}
-        assert here.answered == ["low 1", "high 1", "high 2", "low 2", "low 3"]
+        assert await here.served() == ["first", "low-1", "high-1", "high-2", "low-2", "low-3"]
 
 
 async def test_one_whose_time_is_up_hears_503_and_the_place_goes_to_the_next(
@@ -146,13 +152,13 @@ async def test_a_flood_that_fills_the_queue_loses_its_last_place_to_another(
     tmp_path: Path,
 ) -> None:
     """Without keys an address is a caller; a key each would do the same."""
-    async with front(tmp_path, queue={"waiting_max": 2}) as here:
+    async with front(tmp_path, waiting_max=2) as here:
         await here.holds("first")
-        for count, name in enumerate(("low", "also low"), 1):
+        for count, name in enumerate(("low", "also-low"), 1):
             here.sends(name, x_priority="low")
             await here.waiting(count)
         here.sends("high", x_priority="high")
-        assert await here.tasks.pop("also low") == 429
+        assert await here.tasks.pop("also-low") == 429
         await here.leaves("first")
         assert await here.all_answered() == {200}
 
