@@ -14,15 +14,21 @@ import aiohttp
 import pytest
 
 from tests.support.cutter import Cut, Cutter
-from tests.support.fleet import Fleet, chat, mock
+from tests.support.engines import wait_in_use
+from tests.support.fleet import Fleet, ask, chat, mock
 from tests.support.load import session
 from tests.support.ports import free_ports
 from tests.support.until import until
 
 pytestmark = pytest.mark.real
 
-TOKENS = 32
-SLOW = {"x-mock-tokens": str(TOKENS), "x-mock-pace-ms": "20"}
+ENGINES = ("one", "two", "alone")
+#: Of each.
+ARGS = ["--anonymous", "--tokens", "32", "--pace-ms", "10"]
+#: Where a stream is that is to be struck: it cannot end before.
+MIDWAY = {"hang": "middle", "after": 8}
+#: Longer than any pause of a shared machine.
+STALL_S = 6
 USAGE = {"stream_options": {"include_usage": True}}
 
 
@@ -57,10 +63,8 @@ class Answer:
         said = [one for chunk in self.chunks for one in chunk.get("choices", ())]
         return sum(key in one["delta"] for one in said)
 
-    async def read(
-        self, http: aiohttp.ClientSession, url: str, body: dict[str, Any], **headers: str
-    ) -> "Answer":
-        async with http.post(url, json=body, headers={**SLOW, **headers}) as answer:
+    async def read(self, http: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> "Answer":
+        async with http.post(url, json=body) as answer:
             assert answer.status == 200
             self.headers = {name.lower(): value for name, value in answer.headers.items()}
             async for line in answer.content:
@@ -75,17 +79,17 @@ class Answer:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("resume")) as fleet:
         fleet.registry()
-        engines = [
-            mock(name, "m", "exact", "plain", args=["--anonymous"]) for name in ("one", "two")
-        ]
+        models = ("m", "stalls", "exact", "plain")
+        engines = [mock(name, *models, args=ARGS) for name in ("one", "two")]
         fleet.babysitter(
             "sitter",
-            [*engines, mock("alone", "lonely", args=["--anonymous"])],
+            [*engines, mock("alone", "lonely", args=ARGS)],
             defaults={"backoff_first_s": 0.1, "backoff_max_s": 0.2, "max_restarts": 1000},
         )
         fleet.router(
             models={
-                "m": {"resume": True, "timeouts": {"between_chunks_s": 0.8}},
+                "m": {"resume": True},
+                "stalls": {"resume": True, "timeouts": {"between_chunks_s": STALL_S}},
                 "exact": {"resume": "tokens"},
                 "lonely": {"resume": True},
             },
@@ -96,17 +100,15 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 async def http(fleet: Fleet) -> AsyncIterator[aiohttp.ClientSession]:
-    for name in ("one@test", "two@test", "alone@test"):
-        await asyncio.to_thread(fleet.wait_service, name, healthy=True)
+    await asyncio.to_thread(wait_in_use, fleet, *ENGINES)
     async with session() as http:
         yield http
 
 
-def pids(fleet: Fleet) -> dict[str, int]:
-    """Of every engine, by its service."""
-    sitter = fleet.parts["sitter"]
-    names = sitter.get("/health")["engines"]
-    return {f"{name}@test": sitter.get(f"/engines/{name}")["pid"] for name in names}
+def engines_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
+    """What the babysitter says of each, by its service."""
+    told = [fleet.parts["sitter"].get(f"/engines/{name}") for name in ENGINES]
+    return {one["service"]: one for one in told}
 
 
 async def disturbed(
@@ -116,14 +118,21 @@ async def disturbed(
     body: dict[str, Any],
     *,
     how: signal.Signals = signal.SIGKILL,
-    **headers: str,
 ) -> Answer:
-    """The answer to `body` when its engine is struck after some tokens."""
+    """The answer to `body` when its engine is struck after some tokens. Whoever is asked for the
+    rest says it to its end."""
     answer = Answer()
-    engines = await asyncio.to_thread(pids, fleet)
-    task = asyncio.ensure_future(answer.read(http, fleet.url + path, body, **headers))  # noqa: TID251
-    await until(lambda: len(answer.chunks) > 5, 10, "some tokens")
-    victim = engines[answer.headers["x-creche-service"]]
+    engines = await asyncio.to_thread(engines_of, fleet)
+
+    def all_do(*faults: dict[str, Any]) -> None:
+        for one in engines.values():
+            assert ask(one["url"] + "/mock/faults", list(faults))[0] == 200
+
+    await asyncio.to_thread(all_do, MIDWAY)
+    task = asyncio.ensure_future(answer.read(http, fleet.url + path, body))  # noqa: TID251
+    await until(lambda: len(answer.chunks) > 5, what="some tokens")
+    await asyncio.to_thread(all_do)
+    victim = engines[answer.headers["x-creche-service"]]["pid"]
     os.kill(victim, how)
     try:
         return await asyncio.wait_for(task, 60)
@@ -151,7 +160,7 @@ async def test_the_text_of_a_chat_is_the_undisturbed_one(
 async def test_a_stalled_stream_goes_on_elsewhere(
     fleet: Fleet, http: aiohttp.ClientSession
 ) -> None:
-    body = chat("m", "a story please", stream=True, **USAGE)
+    body = chat("stalls", "a story please", stream=True, **USAGE)
     whole = await Answer().read(http, fleet.url + CHAT, body)
     cut = await disturbed(fleet, http, CHAT, body, how=signal.SIGSTOP)
     assert (cut.error, cut.text, cut.done) == (None, whole.text, 1)
@@ -213,14 +222,18 @@ async def test_what_became_of_them_is_counted_and_nothing_stays_taken(
     async with http.get(fleet.url + "/metrics") as answer:
         page = await answer.text()
     assert 'creche_resumes_total{model="m",outcome="ok"}' in page
-    lines = fleet.parts["router"].process.log.splitlines()
-    assert any('"outcome":"ok"' in line and '"resumed":1' in line for line in lines)
+
+    def written() -> bool:
+        lines = fleet.parts["router"].process.log.splitlines()
+        return any('"outcome":"ok"' in line and '"resumed":1' in line for line in lines)
+
+    await until(written, what="a line of the access log")
 
     def idle() -> bool:
         stats = fleet.parts["router"].get("/stats")
         return stats["active_streams"] == 0
 
-    await until(lambda: asyncio.to_thread(idle), 5)
+    await until(lambda: asyncio.to_thread(idle), what="no stream is left")
 
 
 #: Of the answer that is cut at every one of its events: one tells the role, one why it ended, one
@@ -257,7 +270,7 @@ async def test_two_llama_cpp_servers_give_one_whole_answer_wherever_it_is_cut(
                 retry={"budget_floor_per_s": 1000},
             )
             sitter = fleet.parts["sitter"]
-            await sitter.process.ready(sitter.url + "/health", 60)
+            await sitter.process.ready(sitter.url + "/health", 100)
             for events in range(1, ANSWER_EVENTS + 1):
                 cut.after = events
                 answer = await Answer().read(http, fleet.url + CHAT, body)
@@ -266,8 +279,8 @@ async def test_two_llama_cpp_servers_give_one_whole_answer_wherever_it_is_cut(
                 assert (len(answer.ids), answer.done, answer.deltas_with("role")) == (1, 1, 1)
                 assert [one["completion_tokens"] for one in answer.usages] == [ANSWER_TOKENS]
                 assert answer.headers["x-creche-resume"] == "text"
-        log = fleet.parts["router"].process.log
-    assert log.count('"resumed":1') >= ANSWER_TOKENS
+        router = fleet.parts["router"].process
+        await until(lambda: router.log.count('"resumed":1') >= ANSWER_TOKENS, what="their lines")
 
 
 def static(name: str, port: int) -> dict[str, Any]:
