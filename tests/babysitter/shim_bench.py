@@ -66,7 +66,7 @@ async def said(handle: ShimHandle, text: str) -> str:
     async def line() -> str | None:
         return next((line for line in await handle.tail(1000) if text in line), None)
 
-    return str(await until(line, 20.0, f"the engine says {text!r}"))
+    return str(await until(line, 30.0, f"the engine says {text!r}"))
 
 
 @asynccontextmanager
