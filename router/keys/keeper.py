@@ -30,6 +30,8 @@ class Keeper:
         self._mark: object = None
         self._opened = False
         self._opening = asyncio.Lock()
+        #: One reads at a time: of two, the one that began first must not have the last word.
+        self._reading = asyncio.Lock()
         #: What keeps it from following the store; empty: nothing.
         self.why = ""
 
@@ -60,7 +62,8 @@ class Keeper:
     async def keys(self) -> list[Key]:
         """All, revoked ones too. Raises RefusalError, StoreError, as all orders do."""
         await self.open()
-        return await self._store.load()
+        async with self._reading:
+            return await self._store.load()
 
     async def create(self, order: Order) -> tuple[Key, str]:
         """A new key, and its text, which nobody can read again. Raises TakenError."""
@@ -86,8 +89,9 @@ class Keeper:
             await self._store.close()
 
     async def _look(self) -> None:
-        # The mark first: what changes between the two is seen once more.
-        mark = await self._store.mark()
-        ring = KeyRing(await self._store.load())
-        self._mark = mark
-        self._on_ring(ring)
+        async with self._reading:
+            # The mark first: what changes between the two is seen once more.
+            mark = await self._store.mark()
+            ring = KeyRing(await self._store.load())
+            self._mark = mark
+            self._on_ring(ring)
