@@ -17,7 +17,7 @@ from registry.config import Config, Lease, Legacy
 from tests.support.ports import free_port
 from tests.support.until import until
 
-SHORT = Lease(beat_s=0.1, lease_s=0.5, removed_after_leases=2)
+SHORT = Lease(beat_s=0.2, lease_s=1.0, removed_after_leases=2)
 SHORT_LEGACY = Legacy(unfit_s=1.0, removed_s=2.0)
 
 
@@ -107,7 +107,7 @@ class Watch:
     ) -> None:
         self.response.close()
 
-    async def next(self, timeout_s: float = 10.0) -> tuple[str, str | None, Any]:
+    async def next(self, timeout_s: float = 30.0) -> tuple[str, str | None, Any]:
         """The next event. ConnectionError when the stream ends."""
         name, id, data = "", None, None
         async with asyncio.timeout(timeout_s):

@@ -1,6 +1,7 @@
 """The real process: killed, frozen, given bad files; what it acknowledged is there."""
 
 import asyncio
+import http.client
 import json
 import random
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from common.http import CLOSE_TIMEOUT_S
 from registry.__main__ import PROGRAM
 from registry.sqlite_store import SqliteStore
 from tests.registry.running import Watch, body_of
@@ -77,7 +79,7 @@ class Registrar(threading.Thread):
                     assert status == 200
                     self.drained.add(name)
                     self.in_doubt.discard(name)
-            except OSError:
+            except (OSError, http.client.HTTPException):  # killed, perhaps amid its answer
                 return
 
 
@@ -93,7 +95,7 @@ def test_every_acknowledged_registration_survives_kill_9_at_any_moment(fleet: Fl
         crowd = [Registrar(registry.url, round * 4 + n) for n in range(4)]
         for one in crowd:
             one.start()
-        until_sync(lambda: any(len(one.present) >= 3 for one in crowd))  # noqa: B023
+        until_sync(lambda: sum(len(one.present) for one in crowd) >= 8)  # noqa: B023
         threading.Event().wait(dice.random() * 0.5)  # the random moment itself
         registry.kill9()
         for one in crowd:
@@ -176,14 +178,14 @@ def test_a_taken_port_is_told_with_its_owner(shared: Fleet) -> None:
 
 
 async def test_after_a_restart_every_watch_gets_a_reset_of_the_same_epoch(fleet: Fleet) -> None:
-    registry = await asyncio.to_thread(fleet.registry, lease={"beat_s": 0.2, "lease_s": 1})
+    registry = await asyncio.to_thread(fleet.registry, lease={"beat_s": 1, "lease_s": 5})
     async with aiohttp.ClientSession() as session:
         async with Watch(session, registry.url) as watch:
             first = await watch.until("synced")
             body = body_of("a", 8100, lease_s=1, instance_id="x")
             await asyncio.to_thread(ask, registry.url + "/services", body)
-            await watch.next()
-            _, last, data = await watch.next()
+            await watch.until("put")
+            _, last, data = (await watch.until("put"))[-1]
             assert data["is_healthy"] is False  # its lease lapsed
             await asyncio.to_thread(registry.kill9)
         await asyncio.to_thread(registry.start)
@@ -198,7 +200,8 @@ async def test_after_a_restart_every_watch_gets_a_reset_of_the_same_epoch(fleet:
 
 
 async def test_a_frozen_registry_lets_nobody_lapse_for_the_time_it_missed(fleet: Fleet) -> None:
-    registry = await asyncio.to_thread(fleet.registry, lease={"beat_s": 0.5, "lease_s": 2})
+    registry = await asyncio.to_thread(fleet.registry, lease={"beat_s": 1, "lease_s": 4})
+    begun = time.monotonic()
     for number in range(3):
         body = body_of(f"s{number}", 8100 + number, lease_s=1, instance_id="x")
         await asyncio.to_thread(ask, registry.url + "/services", body)
@@ -206,13 +209,13 @@ async def test_a_frozen_registry_lets_nobody_lapse_for_the_time_it_missed(fleet:
         await watch.until("synced")
         registry.process.signal(signal.SIGSTOP)
         frozen_at = time.monotonic()
-        await until(lambda: time.monotonic() - frozen_at > 2.5)  # longer than a lease
+        await until(lambda: time.monotonic() - frozen_at > 4.5)  # longer than a lease
+        frozen_s = time.monotonic() - frozen_at
         registry.process.signal(signal.SIGCONT)
-        listed = await asyncio.to_thread(registry.get, "/services")
-        assert [one["is_healthy"] for one in listed["services"]] == [True] * 3
-        name, _, data = await watch.next()
+        name, _, data = (await watch.until("put"))[-1]
+        lapsed_s = time.monotonic() - begun
         assert (name, data["is_healthy"]) == ("put", False)
-        assert time.monotonic() - frozen_at > 2.5
+        assert lapsed_s > 4 + frozen_s - 0.5  # a look at the clock before, one after
 
 
 def test_sigterm_ends_it_at_once_and_leaves_a_clean_file(fleet: Fleet) -> None:
@@ -220,7 +223,7 @@ def test_sigterm_ends_it_at_once_and_leaves_a_clean_file(fleet: Fleet) -> None:
     ask(registry.url + "/services", body_of("a", 8100))
     started = time.monotonic()
     assert registry.stop() == 0
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < CLOSE_TIMEOUT_S
     assert [one.name for one in state_file(registry).parent.iterdir()] == ["registry.db"]
 
 

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
+from common import clock
+from common.http import CLOSE_TIMEOUT_S
 from registry.commands import Register
 from registry.config import Lease, Limits
 from registry.state import Stored
@@ -81,6 +83,7 @@ async def test_loads_are_coalesced_without_ids_and_whole_for_newcomers(
             await registry.post(name, port)
         async with registry.watch() as watch:
             await watch.until("synced")
+            begun = clock.monotonic()
             for count in range(20):
                 await beat(registry, "a", count)
             await beat(registry, "b", 7)
@@ -91,7 +94,7 @@ async def test_loads_are_coalesced_without_ids_and_whole_for_newcomers(
                 assert (name, id) == ("load", None)
                 seen |= data
                 events += 1
-            assert events <= 10
+            assert events <= 2 + (clock.monotonic() - begun) / 0.1
             await beat(registry, "b", 8)
             assert (await watch.next())[2] == {"b": {"in_flight": 8.0}}
         async with registry.watch() as late:
@@ -143,7 +146,7 @@ async def test_ten_thousand_services_arrive_whole_and_beats_go_on_meanwhile(
 
 
 async def test_a_consumer_that_takes_nothing_is_cut_and_others_go_on() -> None:
-    limits = Limits(watch_stall_s=0.3)
+    limits = Limits(watch_stall_s=4)  # longer than this process, the good consumer, stands still
     async with running(limits=limits) as registry:
         fat = {"text": "x" * 50_000}
         for number in range(400):
@@ -193,6 +196,6 @@ async def test_stopping_ends_every_watch_at_once() -> None:
             await watch.until("synced")
             loop = asyncio.get_running_loop()
             stopping_at = loop.time()
-        assert loop.time() - stopping_at < 1.0  # it waited for no consumer
+        assert loop.time() - stopping_at < CLOSE_TIMEOUT_S  # it waited for no consumer
         with pytest.raises(ConnectionError):
             await watch.next()
