@@ -24,16 +24,18 @@ pytestmark = pytest.mark.real
 
 
 def children(pid: int) -> list[int]:
-    """The processes that `pid` has started and that live, oldest first."""
+    """The processes that `pid` has started and that live, oldest first. Numbers go round: what
+    counts is when they began."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
-            state, parent = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:2]
+            fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
+        state, parent, began = fields[0], fields[1], int(fields[19])
         if parent == str(pid) and state != "Z":
-            found.append(int(entry))
-    return sorted(found)
+            found.append((began, int(entry)))
+    return [number for _, number in sorted(found)]
 
 
 class Endless:
@@ -112,11 +114,20 @@ async def replace(router: Part) -> None:
     said = '"event":"replaced: '
     before = router.process.log.count(said)
     router.process.signal(signal.SIGUSR2)
-    await until(lambda: router.process.log.count(said) > before, 30, "replaced")
+    await until(lambda: router.process.log.count(said) > before, 60, "replaced")
 
 
 async def gone(pid: int) -> None:
-    await until(lambda: not Path("/proc", str(pid), "cmdline").exists(), 20, f"{pid} has ended")
+    await until(lambda: not Path("/proc", str(pid), "cmdline").exists(), 30, f"{pid} has ended")
+
+
+async def loaded(load: Load, requests: int) -> None:
+    """So many of each kind were answered: the load was a load."""
+    await until(
+        lambda: bool(load.failed) or min(load.well["short"], load.well["kept"]) > requests,
+        60,
+        f"{requests} requests of each kind",
+    )
 
 
 async def test_nobody_notices_that_it_is_replaced_three_times(
@@ -129,7 +140,7 @@ async def test_nobody_notices_that_it_is_replaced_three_times(
     streams = [await Kept.open(router.port) for _ in range(4)]
     for one in streams:
         await one.send(chat("endless", stream=True))
-    await until(lambda: endless.begun == len(streams), 10, "the streams run")
+    await until(lambda: endless.begun == len(streams), 30, "the streams run")
     for _ in range(3):
         await replace(router)
     assert first in children(router.process.pid)
@@ -143,10 +154,10 @@ async def test_nobody_notices_that_it_is_replaced_three_times(
     for one, got in again:
         assert got.closes or (await one.ask(chat("m"))).status == 200
         await one.close()
+    await loaded(load, 100)
     await load.stop()
     assert load.failed == {}
-    assert min(load.well["short"], load.well["kept"]) > 100
-    await until(lambda: len(children(router.process.pid)) == 1, 10, "one process is left")
+    await until(lambda: len(children(router.process.pid)) == 1, 30, "one process is left")
     assert router.stop() == 0
     # Each line of the log is whole, although several processes wrote it.
     lines = [json.loads(line) for line in router.process.log.splitlines()]
@@ -172,10 +183,12 @@ async def test_a_stop_gives_a_replaced_one_no_more_time_than_the_other(
 ) -> None:
     router = fleet.parts["router"]
     router.config.write_text(router.config.read_text() + "\n[timeouts]\ndrain_s = 0.5\n")
+    first = serving(router)
     await replace(router)  # by one that knows this
+    await gone(first)
     stream = await Kept.open(router.port)
     await stream.send(chat("endless", stream=True))
-    await until(lambda: endless.begun == 1, 10, "the stream runs")
+    await until(lambda: endless.begun == 1, 30, "the stream runs")
     await replace(router)
     assert len(children(router.process.pid)) == 2
     router.process.terminate()
@@ -246,8 +259,8 @@ def whole(tmp_path: Path) -> Iterator[Fleet]:
         fleet.babysitter("sitter", [mock("one", "m"), mock("two", "m")], on_term="keep")
         (port,) = free_ports(1)
         fleet.router(replaceable=True, listen=f"127.0.0.1:{port}")
-        fleet.wait_service("one@test", healthy=True)
-        fleet.wait_service("two@test", healthy=True)
+        for name in ("one@test", "two@test"):
+            fleet.wait_service(name, healthy=True, timeout_s=60)
         yield fleet
 
 
@@ -262,13 +275,13 @@ async def test_every_daemon_restarts_under_load_without_an_error(whole: Fleet) -
         assert await asyncio.to_thread(part.stop) == 0
         await asyncio.to_thread(part.start, ready=ready)
     for name in ("one@test", "two@test"):
-        await asyncio.to_thread(whole.wait_service, name, healthy=True)
+        await asyncio.to_thread(whole.wait_service, name, healthy=True, timeout_s=60)
     end = await stream.read()
     await stream.close()
     assert (end.status, end.is_done) == (200, True)
+    await loaded(load, 50)
     await load.stop()
     assert load.failed == {}
-    assert min(load.well["short"], load.well["kept"]) > 50
 
 
 async def test_where_systemd_holds_the_port_who_comes_during_a_restart_waits(
@@ -299,7 +312,7 @@ async def test_where_systemd_holds_the_port_who_comes_during_a_restart_waits(
         first = await start().ready(f"{part.url}/ready")
         stream = await Kept.open(port)
         await stream.send(chat("endless", stream=True))
-        await until(lambda: endless.begun == 1)
+        await until(lambda: endless.begun == 1, 30)
         first.terminate()
         await first.said('"event":"stopping"')
         waiting = [await Kept.open(port) for _ in range(20)]
