@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -168,12 +169,12 @@ async def test_a_transcription_names_its_model(mock: MockHere, http: aiohttp.Cli
 async def test_a_websocket_says_back_what_it_hears(
     mock: MockHere, http: aiohttp.ClientSession
 ) -> None:
-    async with http.ws_connect(mock.url + "/v1/realtime?model=m") as socket:
-        await socket.send_str("hello")
-        assert (await socket.receive()).data == "hello"
-        await socket.send_bytes(b"\0" * 70_000)
-        assert (await socket.receive()).data == b"\0" * 70_000
-        assert await socket.close()
+    async with http.ws_connect(mock.url + "/v1/realtime?model=m") as client:
+        await client.send_str("hello")
+        assert (await client.receive()).data == "hello"
+        await client.send_bytes(b"\0" * 70_000)
+        assert (await client.receive()).data == b"\0" * 70_000
+        assert await client.close()
     stats = await mock.saw(in_flight=0, completions=1)
     assert stats["by_model"] == {"m": 1}
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
@@ -234,12 +235,17 @@ async def test_while_it_loads_all_is_503(http: aiohttp.ClientSession) -> None:
 
 async def test_beyond_its_limit_requests_wait_their_turn(http: aiohttp.ClientSession) -> None:
     async with mock_here(models=["m"], max_concurrency=2) as mock:
-        asked = [
-            spawn(ask(http, mock, "/v1/chat/completions", HELLO, x_mock_delay_ms="30"), "ask")
-            for _ in range(7)
+        first = [
+            spawn(ask(http, mock, "/v1/chat/completions", HELLO, x_mock_hang="before"), "ask")
+            for _ in range(2)
         ]
+        await mock.saw(in_flight=2)
+        asked = [spawn(ask(http, mock, "/v1/chat/completions", HELLO), "ask") for _ in range(5)]
+        await mock.saw(queued=5)
+        for one in first:
+            one.cancel()
         assert {status for status, _ in await asyncio.gather(*asked)} == {200}
-        stats = await mock.saw(in_flight=0, queued=0, completions=7)
+        stats = await mock.saw(in_flight=0, queued=0, completions=5)
         assert stats["in_flight_max"] == 2
         assert stats["queued_max"] == 5
 
@@ -413,7 +419,12 @@ async def test_a_body_can_be_read_slowly(mock: MockHere, http: aiohttp.ClientSes
 
 async def test_idle_connections_end_where_so_told() -> None:
     async with mock_here(models=["m"], idle_close_ms=20) as mock:
-        raw = await conversation(mock, raw_chat())
+        # Sent before the engine takes the connection: there is no idle time ahead of it.
+        client = socket.create_connection((mock.host, mock.port))
+        client.sendall(raw_chat())
+        reader, writer = await asyncio.open_connection(sock=client)
+        raw = await asyncio.wait_for(reader.read(), 30)
+        leave(writer, "fin")
         assert raw.startswith(b"HTTP/1.1 200 OK")
         assert b"connection: close" not in raw
 
@@ -434,7 +445,7 @@ async def conversation(mock: MockHere, raw: bytes) -> bytes:
     """All that comes back until the engine closes."""
     reader, writer = await asyncio.open_connection(mock.host, mock.port)
     writer.write(raw)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 30)
     leave(writer, "fin")
     return answer
 

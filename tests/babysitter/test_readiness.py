@@ -104,6 +104,6 @@ async def test_a_pooled_connection_holds_up_no_stop(prober: Prober) -> None:
             assert answer.status == 200
             await answer.read()
         assert len(traffic.connections(mock.port)) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await readiness.until_drained(prober, settings, 0.0)
         assert len(traffic.connections(mock.port)) == 1

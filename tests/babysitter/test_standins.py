@@ -74,7 +74,10 @@ def test_every_kind_that_cannot_be_had_here_by_a_standin_of_its_command_line(fle
         "ollama": ["pulled-later"],
     }
     assert {one["restarts"] for one in views.values()} == {0}
-    assert "start service at 0.0.0.0" in ask(part.url + "/engines/infinilm_rust/log")[1]
+    until_sync(
+        lambda: "start service at 0.0.0.0" in ask(part.url + "/engines/infinilm_rust/log")[1],
+        what="its log is told",
+    )
     assert part.stop() == 0
     assert fleet.processes.survivors() == []
 
@@ -87,7 +90,7 @@ def test_a_command_line_that_a_standin_refuses_is_told_with_its_words(fleet: Fle
         start=False,
     ).start(ready="/ready")
     view = until_sync(
-        lambda: [v for v in [part.get("/engines/vllm")] if v["state"] == "FATAL"], 20, "FATAL"
+        lambda: [v for v in [part.get("/engines/vllm")] if v["state"] == "FATAL"], what="FATAL"
     )[0]
     assert view["last_exit"]["code"] == 2
     assert "unrecognized arguments: --no-such-flag" in view["last_exit"]["log"][-1]

@@ -51,23 +51,23 @@ async def test_the_kernel_tells_a_request_from_a_pooled_connection(
     client, engine = pair
     port = engine.getsockname()[1]
 
-    def waits() -> bool:
-        return busy(traffic.connections(port), 0.05)
+    def waits(idle_s: float = 0.05) -> bool:
+        return busy(traffic.connections(port), idle_s)
 
     assert not waits(), "opened ahead of a request"
     client.sendall(b"GET / HTTP/1.1\r\n\r\n")
     [unread] = traffic.connections(port)
     assert unread.queued == 18
     engine.recv(100)
-    await until(lambda: asyncio.to_thread(_later, port), 5, "the request is older than its limit")
+    await until(lambda: asyncio.to_thread(_later, port), what="the request is older than its limit")
     assert waits(), "a request without an answer is waited for, however long"
     engine.sendall(b"HTTP/1.1 204\r\n\r\n")
     client.recv(100)
-    assert waits(), "just answered: it may go on"
-    await until(lambda: not waits(), 5, "an idle connection is no work")
+    assert waits(idle_s=3600), "answered a moment ago: it may go on"
+    await until(lambda: not waits(), what="an idle connection is no work")
     assert len(traffic.connections(port)) == 1
     client.close()
-    await until(lambda: not traffic.connections(port), 5, "it is gone")
+    await until(lambda: not traffic.connections(port), what="it is gone")
 
 
 def _later(port: int) -> bool:
