@@ -44,7 +44,7 @@ CRASH_WINDOW_S = 60.0
 SAME_SIGNAL_S = 0.5
 #: The engines' drain and grace fit in, with room.
 ENGINES_END_S = 30.0
-SHIMS_END_S = 5.0
+SHIMS_END_S = 15.0
 
 
 class Failed(Exception):
@@ -262,7 +262,7 @@ class Up:
 
     def _end_engines(self) -> bool:
         """The babysitter stops them: tell it, and count."""
-        engines = ask.table(self.daemons[self.babysitter], "engines")
+        engines = ask.table(self.daemons[self.babysitter], "engines", ask.ONCE_S)
         pids = [one["pid"] for one in engines if one.get("pid")]
         self.babysitter.terminate()
         deadline = time.monotonic() + ENGINES_END_S

@@ -6,12 +6,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 2.0
+#: Where there is no second question.
+ONCE_S = 10.0
 
 
-def get(url: str) -> tuple[int, Any] | None:
+def get(url: str, timeout_s: float = TIMEOUT_S) -> tuple[int, Any] | None:
     """Status and JSON of a GET, or None. No proxy is asked, whatever the environment says."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request("GET", parts.path or "/")
         answer = connection.getresponse()
@@ -31,9 +33,9 @@ def is_ready(url: str) -> bool:
     return answer is not None and answer[0] == 200
 
 
-def table(url: str, key: str) -> list[dict[str, Any]]:
+def table(url: str, key: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]]:
     """The list under `key` of a JSON answer; empty when there is none."""
-    answer = get(url)
+    answer = get(url, timeout_s)
     if answer is None or not isinstance(answer[1], dict):
         return []
     found = answer[1].get(key)
