@@ -1,5 +1,6 @@
 """`creche` against real daemons: what it finds, what it says when parts are away, how it ends."""
 
+import codecs
 import json
 import os
 import pty
@@ -63,9 +64,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             "max_restarts": 0,
         }
         bad = made.babysitter("bad", [broken], start=False, host={"name": "gpu-07"}).start()
-        until_sync(lambda: bad.get("/engines")["engines"][0]["state"] == "FATAL", 20, "FATAL")
+        until_sync(lambda: bad.get("/engines")["engines"][0]["state"] == "FATAL", what="FATAL")
         made.wait_models("model-a", "model-b", "shared")
+        until_sync(lambda: {"good", "bad"} <= _known(made), what="both babysitters are known")
         yield made
+
+
+def _known(fleet: Fleet) -> set[str]:
+    """Everybody's record, as the router has it from the registry."""
+    table = fleet.parts["router"].get("/services?type=any")
+    return {one["name"] for one in table["services"]}
 
 
 def test_status_finds_an_engine_that_never_registered(fleet: Fleet) -> None:
@@ -168,9 +176,9 @@ def test_logs_follow_until_ctrl_c(fleet: Fleet) -> None:
     follower = fleet.processes.python(
         "-m", "ctl", "--url", fleet.url, "logs", "one", "-f", name="follow"
     )
-    until_sync(lambda: "ready on" in follower.log, 20, "what was written before is shown")
+    until_sync(lambda: "ready on" in follower.log, what="what was written before is shown")
     creche(fleet.url, "chat", "--model", "model-a", "hello")
-    until_sync(lambda: "request id=" in follower.log, 20, "what is written now follows")
+    until_sync(lambda: "request id=" in follower.log, what="what is written now follows")
     follower.signal(signal.SIGINT)
     assert follower.wait() == 130
 
@@ -192,15 +200,13 @@ def test_logs_end_where_head_has_seen_enough(fleet: Fleet) -> None:
 
 def test_wait_comes_back_when_served_and_gives_up_in_time_or_without_hope(fleet: Fleet) -> None:
     assert creche(fleet.url, "wait", "shared").returncode == 0
-    assert creche(fleet.url, "wait", "one@test", "--timeout", "5").returncode == 0
+    assert creche(fleet.url, "wait", "one@test", "--timeout", "30").returncode == 0
     late = creche(fleet.url, "wait", "nobody", "--timeout", "0.3")
     assert late.returncode == 1
     assert "nobody is not served after 0.3 s" in late.stderr
-    began = time.monotonic()
-    hopeless = creche(fleet.url, "wait", "broken@gpu-07", "--timeout", "60")
+    hopeless = creche(fleet.url, "wait", "broken@gpu-07", "--timeout", "3600")
     assert hopeless.returncode == 1
     assert "broken@gpu-07 is FATAL" in hopeless.stderr
-    assert time.monotonic() - began < 30
 
 
 def test_engine_orders_are_carried_out(fleet: Fleet) -> None:
@@ -213,7 +219,7 @@ def test_engine_orders_are_carried_out(fleet: Fleet) -> None:
     assert restarted.returncode == 0, restarted.stderr
     assert pid() != before
     assert creche(fleet.url, "engine", "stop", "one").returncode == 0
-    assert "model-a" not in fleet.models()
+    until_sync(lambda: "model-a" not in fleet.models(), what="the router hears of it")
     status = creche(fleet.url, "status").stdout
     assert "· one@test is stopped" in status
     killed = creche(fleet.url, "engine", "kill", "one")
@@ -227,7 +233,7 @@ def test_a_killed_engine_is_told_and_comes_back(fleet: Fleet) -> None:
     assert creche(fleet.url, "engine", "kill", "two").returncode == 0
     assert creche(fleet.url, "wait", "shared", "--timeout", "30").returncode == 0
     until_sync(
-        lambda: "· two@test is back: " in creche(fleet.url, "status").stdout, 20, "status tells it"
+        lambda: "· two@test is back: " in creche(fleet.url, "status").stdout, what="status tells it"
     )
 
 
@@ -261,7 +267,7 @@ def test_without_its_registry_the_fleet_is_still_told(tmp_path: Path) -> None:
         assert creche(made.url, "status").returncode == 0
         registry.kill9()
         until_sync(
-            lambda: not made.parts["router"].get("/health")["registry_connected"], 20, "it is seen"
+            lambda: not made.parts["router"].get("/health")["registry_connected"], what="it is seen"
         )
         done = creche(made.url, "status")
         assert done.returncode == 1
@@ -282,8 +288,12 @@ def test_without_its_babysitter_an_engine_is_told_by_its_record(tmp_path: Path) 
         engines = creche(made.url, "engines")
         assert "one@test" in engines.stdout
         assert "did not tell: connection refused" in engines.stdout
-        until_sync(lambda: creche(made.url, "status").returncode == 1, 20, "the lease lapses")
-        assert "! test   silent" in creche(made.url, "status").stdout
+
+        def silent() -> bool:
+            status = creche(made.url, "status")
+            return status.returncode == 1 and "! test   silent" in status.stdout
+
+        until_sync(silent, what="the lease lapses")
 
 
 def test_the_token_opens_what_is_closed(tmp_path: Path) -> None:
@@ -317,6 +327,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         self.text = ""
         self.seen = 0
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ctl", "--url", url, *arguments],
             stdin=slave,
@@ -342,7 +353,7 @@ class Terminal:
 
     def until(self, text: str) -> str:
         """Read until `text` came since the last `until`; what came."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while text not in self.text[self.seen :]:
             assert time.monotonic() < deadline, f"no {text!r} in {self.text!r}"
             self._read(0.1)
@@ -350,27 +361,25 @@ class Terminal:
         return self.text[begin : self.seen]
 
     def wait(self, pressing: bytes = b"") -> int:
-        """Its exit status; `pressing` is typed again and again until it ends."""
-        deadline = time.monotonic() + 20
+        """Its exit status, and all that it said; `pressing` is typed again and again until it ends.
+        Not at once again: what is typed while it ends would change how."""
+        deadline = time.monotonic() + 60
         next_press = 0.0
-        while self.process.poll() is None:
+        while self._read(0.1):
             assert time.monotonic() < deadline, self.text
             if pressing and time.monotonic() > next_press:
                 self.write(pressing)
-                next_press = time.monotonic() + 3
-            self._read(0.1)
-        self._read(0)
-        return self.process.returncode
+                next_press = time.monotonic() + 8
+        return self.process.wait(30)
 
-    def _read(self, timeout_s: float) -> str:
-        if not select.select([self.master], [], [], timeout_s)[0]:
-            return ""
-        try:
-            piece = os.read(self.master, 65536).decode("utf-8", "replace")
-        except OSError:  # the other end is closed
-            return ""
-        self.text += piece
-        return piece
+    def _read(self, timeout_s: float) -> bool:
+        """What came, if anything. False where the other end is closed and has no more to say."""
+        if select.select([self.master], [], [], timeout_s)[0]:
+            try:
+                self.text += self._decode(os.read(self.master, 65536))
+            except OSError:
+                return False
+        return True
 
 
 def _controlling_terminal() -> None:
