@@ -11,7 +11,7 @@ from tests.ctl.test_real import creche
 from tests.support.fleet import Fleet, mock
 from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 from tests.support.processes import NO_AUTHORITIES, ROOT
 from tests.support.until import until_sync
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 TOKEN = "0123456789abcdef-cluster-token"
 

@@ -12,7 +12,7 @@ from tests.support.ports import free_port
 from tests.support.streaming import Streaming, Turns
 from tests.support.until import until_sync
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 QUICK = {"backoff_first_s": 0.1, "backoff_max_s": 0.3, "drain_timeout_s": 100, "stop_grace_s": 2}
 #: Of an engine whose streams end when a test says so.

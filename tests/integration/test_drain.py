@@ -12,7 +12,7 @@ from tests.support.fleet import Fleet, Part, ask, chat, mock
 from tests.support.streaming import Streaming, Turns
 from tests.support.until import until_sync
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 HOSTS = ("gpu-01", "gpu-02")
 ROUTERS = ("router", "other")

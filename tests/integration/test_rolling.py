@@ -15,7 +15,7 @@ from tests.support.load import many
 from tests.support.streaming import Streaming
 from tests.support.until import until_sync
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 ENGINES = ("one", "two", "three")
 QUICK = {"backoff_first_s": 0.1, "backoff_max_s": 0.2, "drain_timeout_s": 5, "max_restarts": 1}

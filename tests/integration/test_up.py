@@ -15,7 +15,7 @@ from tests.support.ports import free_port_with
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.until import until_sync
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 OFFSETS = (0, 1, 100, 101, 200, 300)
 
