@@ -1,17 +1,19 @@
 """The configuration changes while a real router serves real clients: none of them notices."""
 
 import asyncio
-import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from common.tasks import spawn
 from tests.support.fleet import Fleet, Part, ask, chat, toml
-from tests.support.load import Reply, many, one, session, statuses
+from tests.support.load import many, one, session, statuses
 from tests.support.mock import ProcessMock, start_mock
 from tests.support.ports import free_port
 from tests.support.until import until_sync
@@ -54,7 +56,7 @@ class Router:
         """SIGHUP, and wait until it was obeyed."""
         before = self.done()
         self.part.process.signal(signal.SIGHUP)
-        until_sync(lambda: self.done() > before, 20, "the reload is done")
+        until_sync(lambda: self.done() > before, what="the reload is done")
 
     def done(self) -> float:
         """Reloads that went one way or the other."""
@@ -77,7 +79,7 @@ class Router:
 
 async def eventually(ask: Callable[[], bool], what: str) -> None:
     """Ask, off the loop, until it is so."""
-    await asyncio.to_thread(until_sync, ask, 20, what)
+    await asyncio.to_thread(until_sync, ask, what=what)
 
 
 def static(name: str, port: int, *models: str) -> dict[str, Any]:
@@ -99,26 +101,45 @@ async def engine(fleet: Fleet, name: str, *models: str, **flags: Any) -> Process
     return await start_mock(fleet.processes, name=name, models=models, **flags)
 
 
-def said(reply: Reply) -> str:
-    """The text of a streamed answer."""
-    events = [
-        json.loads(line.removeprefix("data: "))
-        for line in reply.text.splitlines()
-        if line.startswith("data: {")
-    ]
-    return "".join(
-        choice["delta"].get("content") or "" for event in events for choice in event["choices"]
-    )
+#: A stream's events, and how many come before the engine waits.
+EVENTS = [
+    *(f'data: {{"choices":[{{"delta":{{"content":"{n} "}}}}]}}\n\n' for n in range(20)),
+    "data: [DONE]\n\n",
+]
+BEGUN = 2
+
+
+@asynccontextmanager
+async def streaming(goes_on: asyncio.Event) -> AsyncIterator[int]:
+    """An engine whose streams stand still until they may go on; its port."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await stream.prepare(request)
+        for event in EVENTS[:BEGUN]:
+            await stream.write(event.encode())
+        await goes_on.wait()
+        for event in EVENTS[BEGUN:]:
+            await stream.write(event.encode())
+        return stream
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with TestServer(app) as server:
+        try:
+            assert server.port is not None
+            yield server.port
+        finally:
+            goes_on.set()
 
 
 async def test_50_running_streams_are_neither_dropped_nor_altered(
     fleet: Fleet, router: Router
 ) -> None:
-    mock = await engine(fleet, "a", "m", tokens=200, pace_ms=40)
-    await asyncio.to_thread(router.start, static_services=[static("a@h", mock.port, "m")])
-    streamed = chat("m", stream=True)
-    async with session() as http:
-        alone = json.loads((await one(http, mock.url, chat("m"))).text)
+    goes_on = asyncio.Event()
+    async with streaming(goes_on) as port, session() as http:
+        await asyncio.to_thread(router.start, static_services=[static("a@h", port, "m")])
+        streamed = chat("m", stream=True)
         streams = [spawn(one(http, router.part.url, streamed), "a client") for _ in range(50)]
 
         def active() -> int:
@@ -135,10 +156,10 @@ async def test_50_running_streams_are_neither_dropped_nor_altered(
         await asyncio.to_thread(router.reload, static_services=[other])
         assert await asyncio.to_thread(active) == 50, "all of that while all of them ran"
         assert await asyncio.to_thread(router.models) == ["other"]
+        goes_on.set()
         replies = await asyncio.gather(*streams)
     assert [reply.status for reply in replies] == [200] * 50
-    assert all(reply.is_done for reply in replies)
-    assert {said(reply) for reply in replies} == {alone["choices"][0]["message"]["content"]}
+    assert {reply.text for reply in replies} == {"".join(EVENTS)}
 
 
 async def test_20_reloads_in_a_row_cost_none_of_400_requests(fleet: Fleet, router: Router) -> None:
