@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_ports
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.real
@@ -101,8 +102,10 @@ def test_stopping_where_nothing_runs_is_fine(tmp_path: Path) -> None:
 
 
 def test_validating_a_fleet_that_is_not_there_fails_every_check(tmp_path: Path) -> None:
-    """Nothing listens on 127.77.0.1: all eight are ✗, none is skipped, and the status says so."""
-    done = run("validate.sh", "127.77.0.1", CRECHE_HOME=str(tmp_path))
+    """Nothing listens there: all eight are ✗, none is skipped, and the status says so."""
+    registry, router = map(str, free_ports(2))
+    nobody = {"CRECHE_HOME": str(tmp_path), "REGISTRY_PORT": registry, "ROUTER_PORT": router}
+    done = run("validate.sh", "127.77.0.1", **nobody)
     assert done.returncode == 1
     assert done.stdout.count("✗") == 8
     assert "0 of 8 checks hold" in done.stdout

@@ -98,7 +98,7 @@ class Guarded:
         else:
             body = b""
         port = self.fleet.parts[part].port
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
             raw.sendall(head + more + b"\r\n" + body)
             answer = b""
             while piece := raw.recv(65_536):
@@ -122,7 +122,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         fleet.registry(token_file=str(token))
         fleet.babysitter("sitter", [mock("one", "m")], token_file=str(token))
         fleet.router(token_file=str(token), client_keys="none")
-        until_sync(lambda: "one@test" in str(guarded.knows("/services", "router")), 20)
+        until_sync(lambda: "one@test" in str(guarded.knows("/services", "router")))
+        until_sync(lambda: "'sitter'" in str(guarded.knows("/services")), what="its own record")
         yield guarded
     trap.listener.close()
 
