@@ -52,6 +52,7 @@ async def fleet_with(folder: Path, **flags: Any) -> tuple[Fleet, ProcessMock]:
         engine = await start_mock(fleet.processes, name="witness", models=["m"], **flags)
         fleet.router(
             registries=[],
+            timeouts={"connect_s": 60},  # one that is given up and made again is counted
             static_services=[
                 {
                     "name": "witness",
@@ -77,7 +78,7 @@ async def all_leave(
             reader, writer = await asyncio.open_connection("127.0.0.1", fleet.parts["router"].port)
             writer.write(payload)
             connections.append((reader, writer))
-        await engine.saw(requests=batch + AT_ONCE, timeout_s=20)
+        await engine.saw(requests=batch + AT_ONCE, timeout_s=60)
         for number, (reader, writer) in enumerate(connections):
             if seen:
                 await reader.readuntil(b"\r\n\r\n")
@@ -86,10 +87,10 @@ async def all_leave(
                 raw = writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.close()
-        await engine.saw(aborts__total=batch + AT_ONCE, in_flight=0, queued=0, timeout_s=20)
+        await engine.saw(aborts__total=batch + AT_ONCE, in_flight=0, queued=0, timeout_s=60)
     stats = await engine.saw(**{f"aborts__{phase}": CLIENTS})
     assert stats["completions"] == 0
-    await until(lambda: asyncio.to_thread(router_at_rest, fleet), 10, "the router holds nothing")
+    await until(lambda: asyncio.to_thread(router_at_rest, fleet), 30, "the router holds nothing")
     looks, stats = engine.looks + 1, await engine.stats()
     theirs = stats["connections"]["total"] - looks
     assert theirs == CLIENTS, "none was used again after its client had left"
@@ -121,13 +122,13 @@ async def test_who_leaves_a_queue_frees_the_place(tmp_path: Path) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", fleet.parts["router"].port)
                 writer.write(request("m", {}))
                 writers.append(writer)
-            await engine.saw(queued=AT_ONCE, timeout_s=20)
+            await engine.saw(queued=AT_ONCE, timeout_s=60)
             for writer in writers:
                 writer.close()
-            await engine.saw(queued=0, aborts__queued=batch + AT_ONCE, timeout_s=20)
+            await engine.saw(queued=0, aborts__queued=batch + AT_ONCE, timeout_s=60)
         holder[1].close()
         await engine.saw(in_flight=0, aborts__total=CLIENTS + 1)
-        await until(lambda: asyncio.to_thread(router_at_rest, fleet), 10, "nothing is held")
+        await until(lambda: asyncio.to_thread(router_at_rest, fleet), 30, "nothing is held")
 
 
 async def test_who_leaves_while_connecting_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ async def test_who_leaves_while_connecting_leaves_nothing_behind(tmp_path: Path)
             filler.connect_ex(("127.0.0.1", port))
         fleet.router(
             registries=[],
-            timeouts={"connect_s": 30},
+            timeouts={"connect_s": 120},
             static_services=[
                 {
                     "name": "full",
@@ -167,10 +168,10 @@ async def test_who_leaves_while_connecting_leaves_nothing_behind(tmp_path: Path)
                 _, writer = await asyncio.open_connection("127.0.0.1", router.port)
                 writer.write(request("m", {}))
                 writers.append(writer)
-            await until(lambda n=batch: asyncio.to_thread(lambda: in_flight() == n), 20, "connect")
+            await until(lambda n=batch: asyncio.to_thread(lambda: in_flight() == n), 60, "connect")
             for writer in writers:
                 writer.close()
-            await until(lambda: asyncio.to_thread(router_at_rest, fleet), 20, "nothing is held")
+            await until(lambda: asyncio.to_thread(router_at_rest, fleet), 30, "nothing is held")
             left += batch
         stats = router.get("/stats")
         assert stats["cancelled"] == CLIENTS

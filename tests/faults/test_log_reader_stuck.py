@@ -23,7 +23,7 @@ NOBODY = {"x-creche-capability": "none such"}
 
 
 def get(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers=NOBODY)
         return connection.getresponse().status
@@ -48,10 +48,10 @@ def test_a_router_answers_and_ends_although_nobody_reads_its_log(tmp_path: Path)
             cwd=ROOT,
         )
     try:
-        until_sync(lambda: get(port, "/ready") == 200, timeout_s=20)
+        until_sync(lambda: get(port, "/ready") == 200, timeout_s=30)
         assert {get(port, "/") for _ in range(REQUESTS)} == {400}
         router.terminate()
-        assert router.wait(20) == 0
+        assert router.wait(60) == 0
     finally:
         router.kill()
         router.wait()

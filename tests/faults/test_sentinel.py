@@ -12,14 +12,17 @@ from tests.support.until import until
 
 pytestmark = pytest.mark.real
 
-LEASE = {"beat_s": 1, "lease_s": 4}
+LEASE = {"beat_s": 1, "lease_s": 8}
+#: A sentinel that stood still for two seconds does nothing for the next thirty.
+FAILED_OVER_S = 120
 
 
 async def test_a_fleet_lives_through_a_fail_over(tmp_path: Path) -> None:
     with Fleet(tmp_path) as fleet:
         primary = RedisServer(fleet.processes, tmp_path, keeps="always").start()
         RedisServer(fleet.processes, tmp_path, keeps="always", replica_of=primary).start()
-        state = Sentinels(fleet.processes, tmp_path, primary).url
+        sentinels = Sentinels(fleet.processes, tmp_path, primary)
+        state = sentinels.url
         registries = [
             fleet.registry(name=name, state=state, lease=LEASE) for name in ("one", "other")
         ]
@@ -28,17 +31,20 @@ async def test_a_fleet_lives_through_a_fail_over(tmp_path: Path) -> None:
         sitter.start(ready=None)
         fleet.router(registries=urls)
         sitter.process.ready_sync(sitter.url + "/health", 60)
-        fleet.wait_service("e@test", healthy=True)
+        fleet.wait_service("e@test", healthy=True, timeout_s=60)
         before = [one.get("/health")["epoch"] for one in registries]
         life = sitter.get("/engines/e")["instance_id"]
 
         def all_say(status: str) -> bool:
             return all(one.get("/health")["status"] == status for one in registries)
 
+        sentinels.want(sentinels.COUNT + 1)  # until this was seen
         primary.kill9()
-        await until(lambda: asyncio.to_thread(all_say, "degraded"), 10, "both miss it")
+        await until(lambda: asyncio.to_thread(all_say, "degraded"), what="both miss it")
         assert statuses(await many(fleet.url, 50, model="m")) == {200: 50}
-        await until(lambda: asyncio.to_thread(all_say, "healthy"), 30, "both have another")
+        sentinels.want(sentinels.QUORUM)
+        another = "both have another"
+        await until(lambda: asyncio.to_thread(all_say, "healthy"), FAILED_OVER_S, another)
         assert [one.get("/health")["epoch"] for one in registries] == before
         assert sitter.get("/engines/e")["instance_id"] == life
 

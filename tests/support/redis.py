@@ -125,7 +125,7 @@ class Sentinels:
                 f"sentinel failover-timeout {self.NAME} 4000\n"
             )
             processes.start([redis_program(), file, "--sentinel"], name="sentinel")
-        until_sync(lambda: all(map(self._knows_all, self.ports)), 30, "the sentinels are agreed")
+        until_sync(lambda: all(map(self._knows_all, self.ports)), 60, "the sentinels are agreed")
 
     @property
     def url(self) -> str:
@@ -136,6 +136,11 @@ class Sentinels:
         """Of whom they say that it is the primary: of one, once they are agreed."""
         said = [self._ask(port, f"get-master-addr-by-name {self.NAME}") for port in self.ports]
         return {int(one.split("\r\n")[4]) for one in said}
+
+    def want(self, quorum: int) -> None:
+        """From now on so many must miss the primary. More than there are: it is not replaced."""
+        for port in self.ports:
+            assert self._ask(port, f"set {self.NAME} quorum {quorum}").startswith("+OK")
 
     def _knows_all(self, port: int) -> bool:
         fields = self._ask(port, f"master {self.NAME}").split("\r\n")
