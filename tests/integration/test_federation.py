@@ -8,7 +8,7 @@ computed here from the p50 that /stats tells, by the formula alone.
 import asyncio
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -26,8 +26,9 @@ pytestmark = pytest.mark.real
 TRANSCRIBE, CHAT, EMBED = "/v1/audio/transcriptions", "/v1/chat/completions", "/v1/embeddings"
 FILE = b"RIFF" + bytes(196)
 MODELS = {"whisper-v3": TRANSCRIBE, "llama-70b": CHAT, "bge-large": EMBED}
-#: A p50 further from its delay than this says more of the machine than of the node.
-NOISE_MS = 25
+#: A p50 further from its delay than this says more of the machine than of the node. Those of one
+#: model are further apart.
+NOISE_MS = 70
 #: What /explain leaves out of its numbers.
 ROUNDED = 0.00051
 BROKEN = {"x-mock-status": "500"}
@@ -79,7 +80,7 @@ class View:
             return answer_of(url, {"model": model, "input": "where"}, headers)
         return answer_of(url, chat(model), headers)
 
-    def tokens(self, count: int, **headers: str) -> Iterator[str]:
+    def tokens(self, count: int, **headers: str) -> Generator[str]:
         """The texts of a stream's tokens, as they come. Closing the iterator leaves."""
         request = urllib.request.Request(
             self.url + CHAT,
@@ -179,13 +180,14 @@ class Federation:
     def router(self, name: str, **config: Any) -> View:
         """One that knows all five and has asked none of them."""
         view = View(self.fleet.router(name=name, strategy="score", **config))
-        until_sync(lambda: all(map(view.service, PLACES)), 20, "it knows the five")
+        until_sync(lambda: all(map(view.service, PLACES)), what="it knows the five")
         return view
 
     def reborn(self, view: View, place: Place) -> None:
         """The same engine in a new life, of which no router knows anything yet."""
         life = self._register(place)
-        until_sync(lambda: self._sees(view, place, "instance_id", life), 10, f"{place.name} anew")
+        anew = f"{place.name} anew"
+        until_sync(lambda: self._sees(view, place, "instance_id", life), what=anew)
         status, _ = ask(f"{self.engines[place.name].url}/mock/reset", b"")
         assert status == 200
 
@@ -198,7 +200,7 @@ class Federation:
             served = view.send(place.model)
             assert served.headers["x-creche-service"] == place.name
         if place.delay_ms:
-            until_sync(lambda: self._is_settled(view, place), 20, f"the p50 of {place.name}")
+            until_sync(lambda: self._is_settled(view, place), what=f"the p50 of {place.name}")
         for other in others:
             self._drain(view, other, False)
 
@@ -214,7 +216,7 @@ class Federation:
         verb = "drain" if wanted else "undrain"
         status, answer = self.registry.post(f"/services/{place.name}/{verb}")
         assert status == 200, answer
-        until_sync(lambda: self._sees(view, place, "draining", wanted), 10, verb)
+        until_sync(lambda: self._sees(view, place, "draining", wanted), what=verb)
 
     @staticmethod
     def _sees(view: View, place: Place, key: str, value: object) -> bool:
@@ -254,7 +256,7 @@ def fed(federation: Federation) -> Fed:
     view = federation.router("router", retry={"attempts_per_target": 1})
     at_start = view.part.get("/stats")
     first = view.send("llama-70b")
-    after_first = until_sync(lambda: view.counts().total and view.counts(), 5, "it is counted")
+    after_first = until_sync(lambda: view.counts().total and view.counts(), what="it is counted")
     assert isinstance(after_first, Counts)
     for place in PLACES:
         if place is not US_EAST:  # that one has had its success
@@ -416,7 +418,7 @@ def test_a_stream_of_10_tokens_gives_10_tokens(federation: Federation, view: Vie
     texts = list(view.tokens(10))
     assert len(texts) == 10
     assert "".join(texts).startswith("us-east-gpu: turn 1. hi")
-    until_sync(lambda: view.part.get("/stats")["active_streams"] == 0, 5, "no stream is left")
+    until_sync(lambda: view.part.get("/stats")["active_streams"] == 0, what="none is left")
 
 
 def test_a_stream_cancelled_after_2_tokens_gives_no_more(
@@ -424,8 +426,8 @@ def test_a_stream_cancelled_after_2_tokens_gives_no_more(
 ) -> None:
     federation.reborn(view, US_EAST)
     before = view.counts()
-    # Paced, so that most of it is still to come when the client leaves.
-    with closing(view.tokens(10, **{"x-mock-pace-ms": "500"})) as texts:
+    # So long that most of it is still to come when the client leaves.
+    with closing(view.tokens(100, **{"x-mock-pace-ms": "500"})) as texts:
         assert next(texts) and next(texts)
         assert view.part.get("/stats")["active_streams"] == 1
 
@@ -433,12 +435,12 @@ def test_a_stream_cancelled_after_2_tokens_gives_no_more(
         found = federation.saw(US_EAST)
         return found if found["aborts"]["streaming"] == 1 else None
 
-    found = until_sync(departed, 5, "the engine sees the departure")
+    found = until_sync(departed, what="the engine sees the departure")
     assert found is not None
     assert found["completions"] == 0
-    assert 2 <= found["events"] < 10, "no more come"
+    assert 2 <= found["events"] < 100, "no more come"
 
-    until_sync(lambda: view.counts().cancelled > before.cancelled, 5, "it is counted")
+    until_sync(lambda: view.counts().cancelled > before.cancelled, what="it is counted")
     assert view.counts().since(before) == (1, 0, 0, 1), "neither a success nor a failure"
     assert view.part.get("/stats")["active_streams"] == 0
     assert view.stats(US_EAST)["in_flight"] == 0
