@@ -7,10 +7,12 @@ import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.support.fleet import Fleet, Part, ask, chat, mock
@@ -40,14 +42,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A registry and a babysitter, `sitter`, whose engines are well: each test takes its own."""
     with Fleet(tmp_path_factory.mktemp("house")) as fleet:
         fleet.registry()
-        slow_again = {"backoff_first_s": 1.0, "backoff_max_s": 1.0}
+        waits = {"backoff_first_s": 600, "backoff_max_s": 600}
         sitter(
             fleet,
             mock("one", "m", weight=2.0, region="eu"),
             mock("two", "m", "n"),
-            mock("shot", "m", **slow_again),
+            mock("shot", "m", **waits),
             mock("crashed", "m"),
-            mock("drained", "m"),
+            mock("drained", "m", drain_timeout_s=60),
             mock("renewed", "m"),
             mock("sick", "m", stall_s=1, drain_timeout_s=1),
         )
@@ -60,14 +62,14 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("ward")) as fleet:
         fleet.registry()
         oom = "print('loading'); print('RuntimeError: CUDA out of memory'); exit(3)"
-        loads = ["--load-ms", "60000"]
+        loads = ["--load-ms", "3600000"]
         sitter(
             fleet,
             python("bad", oom, max_restarts=2),
             python("bye", "print('done')"),
             {"kind": "vllm", "name": "v", "model": "m", "bin": "/nowhere/vllm"},
             mock("slow", "m", args=loads),
-            mock("late", "m", args=loads, ready_timeout_s=1),
+            mock("late", "m", args=loads, ready_timeout_s=8, max_restarts=1000),
             start=False,
         ).start(ready="/ready")
         yield fleet
@@ -78,7 +80,7 @@ def python(name: str, code: str, **more: Any) -> dict[str, Any]:
     return {"kind": "command", "name": name, "command": [sys.executable, "-c", code], **more}
 
 
-def wait_state(part: Part, engine: str, *states: str, timeout_s: float = 20.0) -> dict[str, Any]:
+def wait_state(part: Part, engine: str, *states: str, timeout_s: float = 60.0) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         view: dict[str, Any] = part.get(f"/engines/{engine}")
         return view if view["state"] in states else None
@@ -96,14 +98,13 @@ def record(registry: Part, name: str) -> dict[str, Any]:
 def wait_record(registry: Part, name: str, status: str) -> dict[str, Any]:
     found = until_sync(
         lambda: [r for r in [record(registry, name)] if r.get("status") == status],
-        20,
-        f"{name} is {status} in the registry",
+        what=f"{name} is {status} in the registry",
     )
     return found[0]
 
 
 class Streaming:
-    """A client in a thread, in the middle of a paced stream."""
+    """A client in a thread, and its paced stream."""
 
     def __init__(self, url: str, model: str, *, tokens: int) -> None:
         self._request = urllib.request.Request(
@@ -119,18 +120,31 @@ class Streaming:
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
     def _read(self) -> None:
-        with urllib.request.urlopen(self._request, timeout=20) as answer:
+        with urllib.request.urlopen(self._request, timeout=30) as answer:
             self._got.append(answer.read().decode())
 
     def end(self) -> str:
         """All that it got."""
-        self._thread.join(20)
+        self._thread.join(30)
         return self._got[0]
+
+
+@asynccontextmanager
+async def talk(url: str, model: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A client in the middle of a conversation, which is in flight until it is left."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{url}/v1/realtime?model={model}") as socket,
+    ):
+        await heard(socket, "hello")
+        yield socket
+
+
+async def heard(socket: aiohttp.ClientWebSocketResponse, text: str) -> None:
+    """It is said back."""
+    await socket.send_str(text)
+    assert (await socket.receive(timeout=30)).data == text
 
 
 def alive(pid: int) -> bool:
@@ -162,8 +176,7 @@ def test_an_engine_is_started_asked_and_registered(house: Fleet) -> None:
             record(registry, "sitter")["metadata"]["engines"]["one"]["state"] == "READY"
             and part.get("/engines/one")["registered"]
         ),
-        10,
-        "its own record tells of its engines",
+        what="its own record tells of its engines",
     )
 
 
@@ -176,6 +189,7 @@ def test_what_it_answers(house: Fleet) -> None:
     assert ask(part.url + "/ready")[0] == 200
     models = part.get("/models")
     assert [one["id"] for one in models["data"]] == ["m", "n"]
+    until_sync(lambda: part.get("/info")["registered"], what="its own record is there")
     info = part.get("/info")
     assert info["engines"][:2] == ["one", "two"]
     assert (info["name"], info["port"], info["registered"]) == ("sitter", part.port, True)
@@ -187,7 +201,7 @@ def test_what_it_answers(house: Fleet) -> None:
     assert ask(part.url + "/engines/one/explode", {})[0] == 404
 
 
-def test_a_killed_engine_is_told_at_once_and_restarted(house: Fleet) -> None:
+def test_a_killed_engine_is_told_at_once_and_comes_back(house: Fleet) -> None:
     registry, part = house.parts["registry"], house.parts["sitter"]
     before = part.get("/engines/shot")
     wait_record(registry, "shot@test", "running")
@@ -196,6 +210,7 @@ def test_a_killed_engine_is_told_at_once_and_restarted(house: Fleet) -> None:
     assert not gone["is_healthy"]
     assert gone["metadata"]["last_exit"]["signal"] == "SIGKILL"
     assert ask(part.url + "/health")[0] == 503
+    assert part.post("/engines/shot/start")[0] == 202
     back = wait_state(part, "shot", "READY")
     assert back["pid"] != before["pid"]
     assert back["restarts"] == 1
@@ -209,7 +224,7 @@ def test_an_operators_kill_is_a_crash(house: Fleet) -> None:
     part = house.parts["sitter"]
     before = part.get("/engines/crashed")
     assert part.post("/engines/crashed/kill")[0] == 202
-    until_sync(lambda: part.get("/engines/crashed")["restarts"] == 1, 10, "it counts as a crash")
+    until_sync(lambda: part.get("/engines/crashed")["restarts"] == 1, what="it counts as a crash")
     assert wait_state(part, "crashed", "READY")["pid"] != before["pid"]
 
 
@@ -229,15 +244,15 @@ def test_it_is_given_up_with_its_last_words(ward: Fleet) -> None:
         found: dict[str, Any] = record(registry, "sitter")["metadata"]["engines"]["bad"]
         return found
 
-    until_sync(lambda: told()["state"] == "FATAL", 10, "the registry knows")
+    until_sync(lambda: told()["state"] == "FATAL", what="the registry knows")
     assert told()["last_exit"]["log"] == last["log"]
     assert part.post("/engines/bad/start")[0] == 202
-    wait_state(part, "bad", "BACKOFF", "STARTING")
+    until_sync(lambda: part.get("/engines/bad")["restarts"] > 2, what="it is tried again")
 
 
 def test_exit_0_is_a_failure_too(ward: Fleet) -> None:
     part = ward.parts["sitter"]
-    until_sync(lambda: part.get("/engines/bye")["restarts"] >= 1, 10, "it is restarted")
+    until_sync(lambda: part.get("/engines/bye")["restarts"] >= 1, what="it is restarted")
     last = part.get("/engines/bye")["last_exit"]
     assert (last["cause"], last["code"]) == ("code", 0)
     assert "should not end, nor go into the background" in last["text"]
@@ -253,7 +268,7 @@ def test_killed_it_adopts_what_it_left(fleet: Fleet) -> None:
     registry = fleet.registry()
     part = sitter(fleet, mock("one", "m"))
     os.kill(part.get("/engines/one")["pid"], signal.SIGKILL)
-    until_sync(lambda: part.get("/engines/one")["restarts"] == 1, 10, "one restart to remember")
+    until_sync(lambda: part.get("/engines/one")["restarts"] == 1, what="one restart to remember")
     before = wait_state(part, "one", "READY")
     wait_record(registry, "one@test", "running")
     part.kill9()
@@ -263,12 +278,14 @@ def test_killed_it_adopts_what_it_left(fleet: Fleet) -> None:
     after = part.get("/engines/one")
     for key in ("pid", "instance_id", "restarts", "last_exit"):
         assert after[key] == before[key], key
-    until_sync(lambda: part.get("/engines/one")["registered"], 10, "registered again")
+    until_sync(lambda: part.get("/engines/one")["registered"], what="registered again")
     assert record(registry, "one@test")["instance_id"] == before["instance_id"]
-    log = ask(part.url + "/engines/one/log")[1]
-    assert "/v1/chat/completions" in log, "what it wrote while nobody watched is there"
+    until_sync(
+        lambda: "/v1/chat/completions" in ask(part.url + "/engines/one/log")[1],
+        what="what it wrote while nobody watched is there",
+    )
     os.kill(after["pid"], signal.SIGKILL)
-    until_sync(lambda: part.get("/engines/one")["restarts"] == 2, 10, "and it is watched again")
+    until_sync(lambda: part.get("/engines/one")["restarts"] == 2, what="and it is watched again")
 
 
 def test_adopted_with_another_command_line_it_is_restarted_and_says_why(fleet: Fleet) -> None:
@@ -278,7 +295,7 @@ def test_adopted_with_another_command_line_it_is_restarted_and_says_why(fleet: F
     text = part.config.read_text()
     part.config.write_text(text.replace('models = ["m"]', 'models = ["m", "n"]'))
     part.start(ready="/ready")
-    until_sync(lambda: part.get("/engines/one")["models"] == ["m", "n"], 20, "the new models")
+    until_sync(lambda: part.get("/engines/one")["models"] == ["m", "n"], what="the new models")
     assert part.get("/engines/one")["pid"] != before["pid"]
     assert not alive(before["pid"])
     assert "restarted: its command line changed while no babysitter ran" in part.process.log
@@ -293,9 +310,9 @@ def test_an_engine_that_the_config_no_longer_names_is_ended(fleet: Fleet) -> Non
     text = part.config.read_text()
     part.config.write_text(text[: text.rindex("[[engine]]")])
     part.start(ready="/health")
-    until_sync(lambda: not alive(left), 20, "it is drained, then stopped")
+    until_sync(lambda: not alive(left), what="it is drained, then stopped")
     assert part.get("/info")["engines"] == ["one"]
-    assert "error" in record(registry, "two@test"), "and its record is gone"
+    until_sync(lambda: "error" in record(registry, "two@test"), what="and its record is gone")
 
 
 def test_a_term_leaves_no_process(fleet: Fleet) -> None:
@@ -306,8 +323,7 @@ def test_a_term_leaves_no_process(fleet: Fleet) -> None:
     assert part.stop() == 0
     left = set(fleet.processes.survivors()) - {registry.process.pid}
     assert left == set()
-    names = [one["name"] for one in registry.get("/services")["services"]]
-    assert names == [], "it deregisters before it stops"
+    until_sync(lambda: registry.get("/services")["services"] == [], what="it has deregistered")
 
 
 def test_on_term_keep_leaves_engines_to_be_adopted(fleet: Fleet) -> None:
@@ -323,23 +339,23 @@ def test_on_term_keep_leaves_engines_to_be_adopted(fleet: Fleet) -> None:
     part.config.write_text(part.config.read_text().replace('"keep"', '"stop"'))
 
 
-def test_a_stop_drains(house: Fleet) -> None:
+async def test_a_stop_drains(house: Fleet) -> None:
     registry, part = house.parts["registry"], house.parts["sitter"]
     view = part.get("/engines/drained")
     wait_record(registry, "drained@test", "running")
-    stream = Streaming(view["url"], "m", tokens=40)
-    until_sync(
-        lambda: ask(view["url"] + "/mock/stats")[1]["in_flight"] == 1, 10, "a stream is under way"
-    )
-    assert part.post("/engines/drained/stop")[0] == 202
-    draining = wait_state(part, "drained", "DRAINING")
-    assert draining["pid"] == view["pid"]
-    until_sync(lambda: "error" in record(registry, "drained@test"), 10, "deregistered before")
+    async with talk(view["url"], "m") as under_way:
+        stream = Streaming(view["url"], "m", tokens=40)
+        assert part.post("/engines/drained/stop")[0] == 202
+        draining = wait_state(part, "drained", "DRAINING")
+        assert draining["pid"] == view["pid"]
+        until_sync(lambda: "error" in record(registry, "drained@test"), what="deregistered before")
+        assert "[DONE]" in stream.end()
+        await heard(under_way, "still there")
+        assert part.get("/engines/drained")["state"] == "DRAINING"
     wait_state(part, "drained", "STOPPED")
-    assert "[DONE]" in stream.end()
     assert not alive(view["pid"])
     until_sync(
-        lambda: ask(part.url + "/health")[0] == 200, 10, "what an operator stopped need not run"
+        lambda: ask(part.url + "/health")[0] == 200, what="what an operator stopped need not run"
     )
     part.post("/engines/drained/start")
     wait_state(part, "drained", "READY")
@@ -358,7 +374,7 @@ def test_a_restart_keeps_the_record(house: Fleet) -> None:
         view = part.get("/engines/renewed")
         return bool(view["state"] == "READY" and view["pid"] != before["pid"])
 
-    until_sync(restarted, 20, "a new process is ready")
+    until_sync(restarted, what="a new process is ready")
     assert None not in seen, "the record stays"
     assert part.get("/engines/renewed")["restarts"] == 0
 
@@ -377,7 +393,8 @@ def test_a_port_that_a_stranger_has_is_told_as_such(fleet: Fleet) -> None:
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", port))
         stranger.listen()
-        part = sitter(fleet, mock("one", "m", port=port), start=False).start(ready="/ready")
+        part = sitter(fleet, mock("one", "m", port=port, max_restarts=1000), start=False)
+        part.start(ready="/ready")
         last = wait_state(part, "one", "BACKOFF", "FATAL")["last_exit"]
         assert last["cause"] == "port_taken"
         assert f"port {port} is taken by" in last["text"]
@@ -392,18 +409,18 @@ def test_a_stranger_on_its_port_never_makes_it_ready(fleet: Fleet) -> None:
 import subprocess, sys, time
 subprocess.run(["true"])
 open({str(fleet.folder / "began")!r}, "w").close()
-time.sleep(60)
+time.sleep(3600)
 """
-    part = sitter(fleet, python("lazy", late, port=port, models=["m"]), start=False)
+    lazy = python("lazy", late, port=port, models=["m"], max_restarts=1000)
+    part = sitter(fleet, lazy, start=False)
     part.start(ready="/ready")
-    until_sync((fleet.folder / "began").exists, 10, "the engine runs")
+    until_sync((fleet.folder / "began").exists, what="the engine runs")
     fleet.processes.python(
         "-m", "babysitter.mock", "--port", str(port), "--model", "m", name="stranger"
     ).ready_sync(f"http://127.0.0.1:{port}/health")
-    view = wait_state(part, "lazy", "BACKOFF", "STOPPING")
-    until_sync(lambda: part.get("/engines/lazy")["last_exit"], 10, "it is told")
-    assert part.get("/engines/lazy")["last_exit"]["cause"] == "port_taken"
-    assert view["state"] != "READY"
+    last = until_sync(lambda: part.get("/engines/lazy")["last_exit"], what="it is told")
+    assert last["cause"] == "port_taken"
+    assert part.get("/engines/lazy")["state"] != "READY"
 
 
 def test_loading_shows_progress_and_has_its_own_limit(ward: Fleet) -> None:
@@ -414,14 +431,14 @@ def test_loading_shows_progress_and_has_its_own_limit(ward: Fleet) -> None:
         return found
 
     # On a busy machine its limit can be over before it was ever asked: then the next try tells.
-    said = "not ready after 1 s: "
-    until_sync(lambda: last().get("text", "").startswith(said), 60, "another try")
+    said = "not ready after 8 s: "
+    until_sync(lambda: last().get("text", "").startswith(said), 90, "another try")
     assert last()["cause"] == "not_ready"
 
     def progress() -> str:
         return part.get("/engines/slow")["progress"] or ""
 
-    until_sync(lambda: "loading (503 on /health)" in progress(), 20, "progress is told")
+    until_sync(lambda: "loading (503 on /health)" in progress(), what="progress is told")
     assert progress().startswith("starting for ")
     assert part.get("/engines/slow")["state"] == "STARTING"
 
@@ -441,7 +458,7 @@ def test_a_sick_engine_is_found_by_its_lack_of_progress(house: Fleet) -> None:
             pass
 
     threading.Thread(target=hang, daemon=True).start()
-    until_sync(lambda: part.get("/engines/sick")["restarts"] == 1, 20, "it is restarted")
+    until_sync(lambda: part.get("/engines/sick")["restarts"] == 1, what="it is restarted")
     last = part.get("/engines/sick")["last_exit"]
     assert last["cause"] == "stalled"
     assert "1 request in flight and no token for" in last["text"]
@@ -466,8 +483,7 @@ def test_an_idle_engine_that_generates_nothing_leaves_the_rotation_and_comes_bac
             "idle, and generates nothing: no answer on /v1/chat/completions within 0.3 s"
             in (part.get("/engines/one")["progress"] or "")
         ),
-        10,
-        "its progress says why",
+        what="its progress says why",
     )
     assert ask(part.url + "/health")[0] == 503
     assert ask(faults, [])[0] == 200
@@ -481,7 +497,7 @@ def test_an_idle_engine_that_stays_dumb_is_restarted(fleet: Fleet) -> None:
     part = sitter(fleet, mock("one", "m", **canary))
     before = wait_state(part, "one", "READY")
     assert ask(f"{before['url']}/mock/faults", [{"hang": "before"}])[0] == 200
-    until_sync(lambda: part.get("/engines/one")["restarts"] == 1, 20, "it is restarted")
+    until_sync(lambda: part.get("/engines/one")["restarts"] >= 1, what="it is restarted")
     last = part.get("/engines/one")["last_exit"]
     assert last["cause"] == "stalled"
     assert last["text"].startswith("idle, and generates nothing: no answer on /v1/chat")
@@ -495,46 +511,45 @@ def test_the_registry_away_and_back(fleet: Fleet) -> None:
     registry.kill9()
     assert ask(part.url + "/health")[0] == 200, "engines do not depend on the registry"
     os.kill(part.get("/engines/one")["pid"], signal.SIGKILL)
-    until_sync(lambda: part.get("/engines/one")["restarts"] == 1, 10, "it is kept meanwhile")
+    until_sync(lambda: part.get("/engines/one")["restarts"] == 1, what="it is kept meanwhile")
     view = wait_state(part, "one", "READY")
     registry.start()
     until_sync(
         lambda: record(registry, "one@test").get("instance_id") == view["instance_id"],
-        20,
-        "the registry hears of the new life",
+        what="the registry hears of the new life",
     )
     wait_record(registry, "one@test", "running")
 
 
 def test_a_registry_that_forgot_is_told_again_at_once(fleet: Fleet) -> None:
-    registry = fleet.registry(lease={"beat_s": 0.3, "lease_s": 1.0})
+    registry = fleet.registry(lease={"beat_s": 0.3, "lease_s": 300})
     part = sitter(fleet, mock("one", "m"))
     life = wait_record(registry, "one@test", "running")["instance_id"]
     assert ask(registry.url + "/services/one@test", method="DELETE")[0] == 200
     back = until_sync(
         lambda: [r for r in [record(registry, "one@test")] if r.get("status") == "running"],
-        10,
-        "it is registered again",
+        what="it is registered again",
     )[0]
     assert back["instance_id"] != life, "the deleted life is retired: a new id for the same process"
     view = part.get("/engines/one")
     assert view["restarts"] == 0
     assert view["instance_id"] == life, "the process lives on"
+    until_sync(lambda: part.get("/engines/one")["registered"], what="it knows its new id")
     part.kill9()
     part.start(ready="/health")
-    until_sync(lambda: part.get("/engines/one")["registered"], 10, "adopted")
+    until_sync(lambda: part.get("/engines/one")["registered"], what="adopted")
     assert record(registry, "one@test")["instance_id"] == back["instance_id"]
 
 
 def test_a_conflict_is_reported(fleet: Fleet) -> None:
-    registry = fleet.registry(lease={"beat_s": 0.3, "lease_s": 30.0})
+    registry = fleet.registry(lease={"beat_s": 0.3, "lease_s": 300})
     holder = {
         "name": "one@test", "host": "127.0.0.9", "port": 9, "hostname": "x",
-        "url": "http://127.0.0.9:9", "status": "running", "instance_id": "other", "lease_s": 30.0,
+        "url": "http://127.0.0.9:9", "status": "running", "instance_id": "other", "lease_s": 300,
     }  # fmt: skip
     assert ask(registry.url + "/services", holder)[0] == 201
     part = sitter(fleet, mock("one", "m"))
-    until_sync(lambda: part.get("/engines/one")["conflict"], 10, "the conflict is told")
+    until_sync(lambda: part.get("/engines/one")["conflict"], what="the conflict is told")
     view = part.get("/engines/one")
     assert not view["registered"]
     assert view["state"] == "READY", "it is kept running"
@@ -542,41 +557,43 @@ def test_a_conflict_is_reported(fleet: Fleet) -> None:
 
 
 def test_two_babysitters_of_one_name_are_told_apart(fleet: Fleet) -> None:
-    registry = fleet.registry(lease={"beat_s": 0.2, "lease_s": 5.0})
+    registry = fleet.registry(lease={"beat_s": 0.2, "lease_s": 300})
     first = sitter(fleet, mock("one", "m"))
     wait_record(registry, "sitter", "running")
     second = fleet.babysitter("second", [mock("two", "m")], defaults=QUICK, start=False)
     second.config.write_text(second.config.read_text().replace('"second"', '"sitter"', 1))
     second.start(ready="/health")
-    told = until_sync(lambda: second.get("/info")["conflict"], 10, "the conflict is told")
+    told = until_sync(lambda: second.get("/info")["conflict"], what="the conflict is told")
     assert told == f"the name 'sitter' is leased at 127.0.0.1:{first.port}"
     assert not second.get("/info")["registered"]
-    assert (first.get("/info")["registered"], first.get("/info")["conflict"]) == (True, None)
+    until_sync(lambda: first.get("/info")["registered"], what="the first is not moved by it")
+    assert first.get("/info")["conflict"] is None
     assert record(registry, "sitter")["port"] == first.port
-    until_sync(lambda: second.get("/engines/two")["registered"], 10, "its engine has no conflict")
+    until_sync(lambda: second.get("/engines/two")["registered"], what="its engine has no conflict")
 
 
-def test_a_term_lets_streams_end_while_routers_go_elsewhere(fleet: Fleet) -> None:
+async def test_a_term_lets_streams_end_while_routers_go_elsewhere(fleet: Fleet) -> None:
     registry = fleet.registry()
-    ending = sitter(fleet, mock("one", "m", "only-one"), defaults={"drain_timeout_s": 20})
+    ending = sitter(fleet, mock("one", "m", "only-one"), defaults={"drain_timeout_s": 60})
     view = ending.get("/engines/one")
     fleet.babysitter("other", [mock("two", "m")], defaults=QUICK)
     router = fleet.router()
     fleet.wait_service("one@test", healthy=True)
     fleet.wait_service("two@test", healthy=True)
-    stream = Streaming(router.url, "only-one", tokens=160)
-    until_sync(lambda: ask(view["url"] + "/mock/stats")[1]["in_flight"] == 1, 10, "it streams")
-    ending.process.terminate()
-    until_sync(lambda: "error" in record(registry, "one@test"), 10, "it deregisters first")
-    assert alive(view["pid"]), "then it drains"
-    until_sync(lambda: fleet.service("one@test") is None, 10, "routers hear of it")
-    for _ in range(4):
-        status, said = ask(router.url + "/v1/chat/completions", chat("m"))
-        assert status == 200
-        assert said["choices"][0]["message"]["content"].startswith("two")
-    assert stream.alive, "the stream goes on meanwhile"
+    async with talk(router.url, "only-one") as under_way:
+        stream = Streaming(router.url, "only-one", tokens=40)
+        until_sync(lambda: ask(view["url"] + "/mock/stats")[1]["requests"] == 2, what="it streams")
+        ending.process.terminate()
+        until_sync(lambda: "error" in record(registry, "one@test"), what="it deregisters first")
+        assert alive(view["pid"]), "then it drains"
+        until_sync(lambda: fleet.service("one@test") is None, what="routers hear of it")
+        for _ in range(4):
+            status, said = ask(router.url + "/v1/chat/completions", chat("m"))
+            assert status == 200
+            assert said["choices"][0]["message"]["content"].startswith("two")
+        assert stream.end().rstrip().endswith("[DONE]")
+        await heard(under_way, "still there")
     assert ending.process.wait() == 0
-    assert stream.end().rstrip().endswith("[DONE]")
     assert not alive(view["pid"])
 
 
@@ -591,7 +608,7 @@ pathlib.Path({str(flag)!r}).write_text(str(os.getpid()))
 time.sleep(60)
 """
     part = sitter(fleet, python("daemon", code), start=False).start(ready="/ready")
-    until_sync(lambda: part.get("/engines/daemon")["restarts"] >= 2, 20, "it is a failure")
+    until_sync(lambda: part.get("/engines/daemon")["restarts"] >= 2, what="it is a failure")
     assert "nor go into the background" in part.get("/engines/daemon")["last_exit"]["text"]
     assert part.stop() == 0
     assert set(fleet.processes.survivors()) == set()
@@ -599,7 +616,7 @@ time.sleep(60)
 
 def test_who_follows_a_log_does_not_hold_up_the_end(fleet: Fleet) -> None:
     part = sitter(fleet, mock("one", "m"))
-    with urllib.request.urlopen(part.url + "/engines/one/log?follow=1", timeout=20) as following:
+    with urllib.request.urlopen(part.url + "/engines/one/log?follow=1", timeout=30) as following:
         assert b"one" in following.readline()
         part.process.terminate()
         following.read()  # a proper end: a cut one raises IncompleteRead
@@ -623,10 +640,12 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
 """
     engine = python("talker", code, models=["m"], env_file=str(env_file), args=["{port}"])
     part = sitter(fleet, engine)
-    status, text = ask(part.url + "/engines/talker/log?lines=2")
-    assert (status, text.splitlines()) == (200, ["first", "key is [hidden]"])
+    told = "first\nkey is [hidden]\n"
+    until_sync(
+        lambda: ask(part.url + "/engines/talker/log?lines=2") == (200, told), what="its log is told"
+    )
     assert ask(part.url + "/engines/talker/log?lines=-1")[0] == 400
-    with urllib.request.urlopen(part.url + "/engines/talker/log?follow=1&lines=0", timeout=10) as f:
+    with urllib.request.urlopen(part.url + "/engines/talker/log?follow=1&lines=0", timeout=30) as f:
         ask(part.get("/engines/talker")["url"] + "/say")
         assert f.readline() == b"said\n"
     for path in ("/engines", "/info", "/health", "/metrics"):
