@@ -27,12 +27,17 @@ ENGINES = {
 BABYSITTERS = ("babysitter-a", "babysitter-b", "babysitter-c", "babysitter-d")
 REQUESTS_EACH = 4
 TIMEOUT_S = 60.0
-#: An engine's last log line may come a moment after the answer that it tells of.
-LOG_WITHIN_S = 5.0
+#: What was started just now registers beside its first answer; an engine's last log line may come
+#: a moment after the answer that it tells of.
+WITHIN_S = 10.0
 
 
 class Wrong(Exception):
     """A check does not hold; the text says what was found instead."""
+
+
+class NotYet(Wrong):
+    """It may hold a moment later."""
 
 
 @dataclass
@@ -41,6 +46,8 @@ class Fleet:
     router: str
     token: str
     run: str = field(default_factory=lambda: f"validate-{uuid.uuid4().hex[:12]}")
+    #: Until then, on the monotonic clock, what is not there may have been started just now.
+    settled_at: float = field(default_factory=lambda: time.monotonic() + WITHIN_S)
     #: Request id to the service that answered it, of every request of this run.
     answered: dict[str, str] = field(default_factory=dict)
 
@@ -127,16 +134,32 @@ def router_healthy(fleet: Fleet) -> str:
     return f"{told['healthy_services']} services healthy"
 
 
+def soon(look: Callable[[Fleet], str], fleet: Fleet, until: float) -> str:
+    """What `look` tells once it holds. Raises Wrong at once, NotYet when the time is over."""
+    while True:
+        is_over = time.monotonic() >= until
+        try:
+            return look(fleet)
+        except NotYet:
+            if is_over:
+                raise
+        time.sleep(0.1)
+
+
 def all_registered(fleet: Fleet) -> str:
+    return soon(_registered, fleet, fleet.settled_at)
+
+
+def _registered(fleet: Fleet) -> str:
     records = {one["name"]: one for one in _services(fleet)}
     missing = [name for name in (*BABYSITTERS, *ENGINES) if name not in records]
     if missing:
-        raise Wrong(f"not registered: {', '.join(missing)}; there are: {', '.join(records)}")
+        raise NotYet(f"not registered: {', '.join(missing)}; there are: {', '.join(records)}")
     for name in (*BABYSITTERS, *ENGINES):
         one = records[name]
         if not one["is_healthy"]:
             why = "; ".join(reason["text"] for reason in one.get("reasons") or ())
-            raise Wrong(f"{name} is unfit: {why or one['health_status']}")
+            raise NotYet(f"{name} is unfit: {why or one['health_status']}")
         kind = "babysitter" if name in BABYSITTERS else "openai-api"
         if one["metadata"].get("type") != kind:
             raise Wrong(f"{name} has type {one['metadata'].get('type')!r}, not {kind}")
@@ -166,6 +189,10 @@ def chat_answered(model: str) -> Callable[[Fleet], str]:
 
 
 def both_reached(fleet: Fleet) -> str:
+    try:
+        soon(_routed, fleet, fleet.settled_at)
+    except Wrong:
+        pass  # what it does reach is told below
     seen = []
     for model in ("model-1", "model-2"):
         wanted = {name for name, serves in ENGINES.items() if serves == model}
@@ -176,17 +203,19 @@ def both_reached(fleet: Fleet) -> str:
     return ", ".join(seen)
 
 
+def _routed(fleet: Fleet) -> str:
+    """Whether the router has heard of all engines."""
+    told = str(fleet.get(f"{fleet.router}/health").get("healthy_services"))
+    fit = told.partition("/")[0]
+    if not fit.isdecimal() or int(fit) < len(ENGINES):
+        raise NotYet(f"the router knows of {told} services")
+    return told
+
+
 def logs_match(fleet: Fleet) -> str:
     if not fleet.answered:
         raise Wrong("no request was answered, so there is nothing to compare")
-    deadline = time.monotonic() + LOG_WITHIN_S
-    while True:
-        try:
-            return _compare(fleet)
-        except Wrong:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    return soon(_compare, fleet, time.monotonic() + WITHIN_S)
 
 
 def _compare(fleet: Fleet) -> str:
@@ -200,7 +229,7 @@ def _compare(fleet: Fleet) -> str:
             missing, foreign = sorted(sent - written), sorted(written - sent)
             told = [f"lacks {', '.join(missing)}"] if missing else []
             told += [f"also has {', '.join(foreign)}"] if foreign else []
-            raise Wrong(f"the log of {service} {' and '.join(told)}")
+            raise NotYet(f"the log of {service} {' and '.join(told)}")
     return f"{len(fleet.answered)} requests, each in the log of its engine and nowhere else"
 
 

@@ -1,4 +1,5 @@
-"""Check 8 can fail: a log that lacks a request, or has one of another engine, is told."""
+"""Check 8 can fail: a log that lacks a request, or has one of another engine, is told. What was
+started just now has a moment to register."""
 
 import importlib.util
 import sys
@@ -70,3 +71,47 @@ def test_ten_is_not_one() -> None:
 def test_without_an_answered_request_it_does_not_hold() -> None:
     with pytest.raises(validate.Wrong, match="nothing to compare"):
         validate.logs_match(fleet({}, {}))
+
+
+def growing(*tables: list[str]) -> Any:
+    """A fleet whose registry has these names at the first look, these at the second, and so on."""
+    made = fleet({}, {})
+    looks = iter(tables)
+
+    def record(name: str) -> dict[str, Any]:
+        kind = "babysitter" if name in validate.BABYSITTERS else "openai-api"
+        models = [{"id": validate.ENGINES.get(name)}]
+        return {
+            "name": name,
+            "is_healthy": True,
+            "metadata": {"type": kind, "models_list": models},
+        }
+
+    made.get = lambda url, *, token=False: {"services": [record(name) for name in next(looks)]}
+    return made
+
+
+ALL = [*validate.BABYSITTERS, *validate.ENGINES]
+
+
+def test_what_was_started_just_now_is_waited_for() -> None:
+    told = validate.all_registered(growing(ALL[:-2], ALL[:-1], ALL))
+    assert told.startswith("4 babysitters, 4 engines")
+
+
+def test_what_is_missing_for_long_is_told() -> None:
+    made = growing(ALL[:-1])
+    made.settled_at = 0.0
+    with pytest.raises(validate.Wrong, match=f"not registered: {ALL[-1]}; there are: "):
+        validate.all_registered(made)
+
+
+def test_a_registry_that_does_not_answer_is_told_at_once() -> None:
+    made = growing()
+
+    def refused(url: str, *, token: bool = False) -> Any:
+        raise validate.Wrong(f"{url}: connection refused")
+
+    made.get = refused
+    with pytest.raises(validate.Wrong, match="connection refused"):
+        validate.all_registered(made)
