@@ -4,7 +4,8 @@
 #   deploy/validate.sh IP1
 #
 # Runs on any machine that reaches both servers. It sends ten small chats, once all are registered:
-# what was started just now has ten seconds. The cluster token is wanted, as in start-server2.sh: CRECHE_TOKEN_FILE=…, CRECHE_TOKEN=… or $CRECHE_HOME/cluster.token.
+# what was started just now has ten seconds. The cluster token is wanted, as in start-server2.sh:
+# CRECHE_TOKEN_FILE=…, CRECHE_TOKEN=… or $CRECHE_HOME/cluster.token.
 # REGISTRY_PORT and ROUTER_PORT as in start-server1.sh. Check 8 reads request ids in the engines'
 # logs: mock engines (the default) write them, real ones may not, and then it fails honestly.
 set -euo pipefail
