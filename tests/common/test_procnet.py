@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common import procnet
+from tests.support.ports import free_port
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  inode\n"
 LITTLE = struct.pack("=I", 1) == b"\x01\0\0\0"
@@ -27,8 +28,8 @@ def line(local: str, state: str = "0A", uid: int = 0, inode: int = 7) -> str:
 
 
 def test_our_own_listener_is_found_with_its_inode() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port = one.getsockname()[1]
+    port = free_port()  # nobody else's, at no address
+    with socket.create_server(("127.0.0.1", port)) as one:
         inode = os.fstat(one.fileno()).st_ino
         assert procnet.port_inodes(port) == {inode}
         assert inode in procnet.socket_inodes(os.getpid())
@@ -40,8 +41,8 @@ def test_our_own_listener_is_found_with_its_inode() -> None:
 
 
 def test_ipv6_listeners_are_found_too() -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as one:
-        port = one.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
         assert [x.host for x in procnet.listeners() if x.port == port] == ["::1"]
 
 

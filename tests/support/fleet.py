@@ -11,11 +11,11 @@ comes after it: same config, same port. Nothing outlives the `with`.
 """
 
 import contextlib
+import http.client
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -168,7 +168,8 @@ def ask(
     headers: dict[str, str] | None = None,
     method: str | None = None,
 ) -> tuple[int, Any]:
-    """Status and JSON (or text) of a GET, or of a POST when there is a body."""
+    """Status and JSON (or text) of a GET, or of a POST when there is a body. Raises OSError where
+    no whole answer comes."""
     found = answer_of(url, body, headers, method)
     return found.status, found.body
 
@@ -198,9 +199,11 @@ def answer_of(
     except urllib.error.HTTPError as refusal:
         with refusal:
             return _whole(refusal.code, refusal)
+    except http.client.HTTPException as why:  # who answered was killed amid it
+        raise ConnectionError(f"{url} broke off: {why!r}") from why
 
 
-def _whole(status: int, answer: HTTPResponse | urllib.error.HTTPError) -> Answer:
+def _whole(status: int, answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Answer:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return Answer(status, headers, _decoded(answer.read()))
 
