@@ -183,7 +183,7 @@ class _Rolling:
         assert url is not None
         mine = self._marked.get(one.service) is False  # the operator's own mark stays
         if mine:
-            await mark(self._client, self._registry, one.service, on=True)
+            await self._set_mark(one)
         try:
             life = next(
                 (r.instance_id for r in await self._services() if r.name == one.service), None
@@ -254,6 +254,13 @@ class _Rolling:
 
     async def _services(self) -> list[RouterService]:
         return (await self._client.get(f"{self._router}/services", RouterServices)).services
+
+    async def _set_mark(self, one: EngineView) -> None:
+        try:
+            await mark(self._client, self._registry, one.service, on=True)
+        except asyncio.CancelledError:  # it may be there, unheard
+            await self._undrain(one)
+            raise
 
     async def _undrain(self, one: EngineView) -> None:
         """However the restart went: whatever comes up should serve."""
