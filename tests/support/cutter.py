@@ -47,7 +47,13 @@ class Cutter:
         await tasks.cancel(*self._ways)
 
     async def _taken(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        except BaseException as why:
+            writer.transport.abort()
+            if isinstance(why, OSError):  # nobody is there: as if nobody were here
+                return
+            raise
         ways = [
             tasks.spawn(_pass(reader, back), name="cutter-there"),
             tasks.spawn(self._answer(there, writer), name="cutter-back"),

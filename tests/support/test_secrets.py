@@ -46,3 +46,13 @@ def test_a_process_that_writes_a_secret_down_fails_its_test(tmp_path: Path, told
     processes.python("-c", f"print('it is {SECRET[:3]}' + '{SECRET[3:]}')", env=env).wait()
     with pytest.raises(AssertionError, match="holds a secret"):
         processes.close()
+
+
+def test_a_file_that_goes_while_it_is_looked_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Daemons of another part of the test may still replace their snapshots."""
+    gone = tmp_path / "snapshot.json.new"
+    monkeypatch.setattr(secrets, "_files", lambda _: iter([gone, secret_file(tmp_path)]))
+    assert secrets.of_files(tmp_path) == {SECRET}
+    assert secrets.leaks(tmp_path, {SECRET}) == []
