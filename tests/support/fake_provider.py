@@ -213,7 +213,16 @@ class FakeProvider:
         ready.set()
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
+        self._loop.run_until_complete(self._hang_up())
         self._loop.close()
+
+    async def _hang_up(self) -> None:
+        """Connections in the middle of a handshake are not the application's to close."""
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=10)
+        await asyncio.sleep(0)
 
 
 def _error(status: int, message: str, code: str | None = None) -> web.Response:
