@@ -34,14 +34,14 @@ class Pair:
         self.new.relay.adopt(theirs)
         return theirs
 
-    def begin(self, limit_s: float = 20.0) -> None:
+    def begin(self, limit_s: float = 60.0) -> None:
         heir = Heir(lambda: self.channels.pop(0) if self.channels else None)
         handing_on = self.old.relay.hand_on(heir, limit_s, *self.ends)
         self.task = asyncio.get_running_loop().create_task(handing_on)
 
     async def done(self) -> None:
         assert self.task is not None
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 30)
         assert not self.old.relay.clients
 
 
@@ -212,7 +212,7 @@ async def test_its_time_is_limited() -> None:
         pair.introduce()
         pair.begin(limit_s=0.05)
         assert pair.task is not None
-        await asyncio.wait_for(pair.task, 5)
+        await asyncio.wait_for(pair.task, 30)
         assert len(pair.old.relay.clients) == 1
         await client.close()
 

@@ -18,7 +18,7 @@ from tests.router.providing import KEY, node_for
 from tests.support.fake_provider import Authority, fake_provider
 from tests.support.until import until
 
-FAST = Health(connect_probe_s=0.02, probe_s=0.02, probe_timeout_s=1, probe_slow_s=0.1)
+FAST = Health(connect_probe_s=0.02, probe_s=0.02, probe_timeout_s=30, probe_slow_s=0.1)
 
 
 class Engine:

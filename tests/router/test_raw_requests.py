@@ -92,7 +92,7 @@ async def told(rig: Rig, pieces: list[bytes], row: Row) -> tuple[tuple[int, ...]
         client.writer.write(pieces[-1] + NEXT)
         while True:
             try:
-                statuses.append(await asyncio.wait_for(status(client), 5))
+                statuses.append(await asyncio.wait_for(status(client), 30))
             except (asyncio.IncompleteReadError, ConnectionError):
                 return tuple(statuses), True
             wanted = len(row.answers) + (len(pieces) > 1)

@@ -33,6 +33,9 @@ class Router:
         self.swaps = 0
         self.lost: str | None = None
         self.judged: list[tuple[Loaded, Loaded]] = []
+        #: A judgement that has been made is told when this is set.
+        self.tells = asyncio.Event()
+        self.tells.set()
         self.fails_on: str | None = None
 
     def swap(self, new: Loaded) -> None:
@@ -43,7 +46,9 @@ class Router:
 
     async def judge(self, old: Loaded, new: Loaded) -> str | None:
         self.judged.append((old, new))
-        return self.lost
+        lost = self.lost
+        await self.tells.wait()
+        return lost
 
 
 class Case:
@@ -359,10 +364,12 @@ async def test_a_reload_that_lost_what_the_old_file_serves_is_undone(tmp_path: P
 
 async def test_a_reload_that_serves_is_final_after_its_time(tmp_path: Path) -> None:
     async with case(tmp_path) as one:
+        one.router.tells.clear()
         await one.good(undone_after(0.01, 7))
         assert (await one.about()).undo_until is not None
         await until(lambda: one.router.judged)
         one.router.lost = "too late"
+        one.router.tells.set()
         await until(lambda: one.reloader._watching is None)
         assert one.counts == {"ok": 1}
         assert (await one.about()).undo_until is None

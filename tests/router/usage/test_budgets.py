@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import clock
 from router.caller import Caller
 from router.config import Usage
 from router.errors import Problem
@@ -130,6 +131,13 @@ def test_who_is_over_is_refused_before_anything_is_taken() -> None:
         assert isinstance(found.begin(asks["bob"], 0.0).next(0.0), Attempt)
 
 
+@pytest.fixture
+def january(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ended is of this month, whenever this runs and however long its machine has."""
+    monkeypatch.setattr(clock, "wall", lambda: MONTH + 86_400.0)
+    monkeypatch.setattr(clock, "monotonic", lambda: 1.0)
+
+
 class Told:
     def __init__(self, folder: Path) -> None:
         self.now: Mapping[Who, Problem] = {}
@@ -141,6 +149,7 @@ class Told:
         self.now = now
 
 
+@pytest.mark.usefixtures("january")
 async def test_it_is_looked_at_as_it_is_written_and_known_after_a_restart(
     tmp_path: Path,
 ) -> None:
@@ -162,6 +171,7 @@ async def test_it_is_looked_at_as_it_is_written_and_known_after_a_restart(
     await second.meter.close()
 
 
+@pytest.mark.usefixtures("january")
 async def test_what_others_add_is_seen_with_the_next_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +188,7 @@ async def test_what_others_add_is_seen_with_the_next_reading(
         await told.meter.close()
 
 
+@pytest.mark.usefixtures("january")
 async def test_a_month_that_cannot_be_read_refuses_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,10 +37,11 @@ async def test_an_answer_holds_what_ended_before_it(tmp_path: Path) -> None:
 
 
 async def test_it_writes_by_itself(tmp_path: Path) -> None:
+    other = Book(tmp_path / FILE_NAME)
+    assert other.read(Question(by=()))[0].values[0] == 0
     found = meter_of(tmp_path, Usage(write_s=0.01))
     running = tasks.spawn(found.run(), "test.usage")
     found.append(*ended(ENGINE))
-    other = Book(tmp_path / FILE_NAME)
     await until(lambda: other.read(Question(by=()))[0].values[0] == 1)
     other.close()
     running.cancel()

@@ -21,6 +21,8 @@ from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.real
 
+#: A Redis that is gone refuses at once; one that is merely slow fails no test.
+PATIENT = Access(timeout_s=30)
 #: Yesterday's midnight: of what is older Redis may forget some.
 DAY = int(clock.wall()) // DAY_S * DAY_S - DAY_S
 
@@ -37,7 +39,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 class Stores(list[RedisStore]):
     def one(self, redis: RedisServer, config: Usage | None = None) -> RedisStore:
         where = redis_url.parse(redis.url)
-        found = RedisStore(where, Access(), "test:", lambda: config or Usage())
+        found = RedisStore(where, PATIENT, "test:", lambda: config or Usage())
         self.append(found)
         return found
 
