@@ -6,17 +6,21 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.registry.running import Watch
 from tests.support.command import begin, creche
 from tests.support.fleet import Fleet, mock
-from tests.support.load import many
+from tests.support.load import many, session
 from tests.support.streaming import Streaming
 from tests.support.until import until_sync
 
 pytestmark = pytest.mark.real
 
+#: Name, id and data, as the registry's watchers are told.
+Event = tuple[str, str | None, Any]
 ENGINES = ("one", "two", "three")
 QUICK = {"backoff_first_s": 0.1, "backoff_max_s": 0.2, "drain_timeout_s": 5, "max_restarts": 1}
 
@@ -56,21 +60,36 @@ def pids(fleet: Fleet) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in found}
 
 
-def ready(fleet: Fleet) -> list[str]:
-    services = fleet.parts["router"].get("/services")["services"]
-    return [one["name"] for one in services if one["healthy"] and "m" in one["models"]]
-
-
 def marks(fleet: Fleet) -> list[str]:
     services = fleet.parts["registry"].get("/services")["services"]
     return [one["name"] for one in services if one["draining"]]
 
 
+async def told(fleet: Fleet, since: str | None = None) -> list[Event]:
+    """All that the registry told its watchers, up to now. `since`: the id of the last event."""
+    async with session() as http, Watch(http, fleet.parts["registry"].url, since) as watch:
+        return await watch.until("synced")
+
+
+def fewest(events: list[Event]) -> int:
+    """Of "m", how many were ready when there were the fewest, from the first table on."""
+    ready: dict[str, bool] = {}
+    counts: list[int] = []
+    for name, _, data in events:
+        if name == "put" and data["name"].partition("@")[0] in ENGINES:
+            ready[data["name"]] = data["is_healthy"] and not data["draining"]
+        elif name == "delete":
+            ready.pop(data["name"], None)
+        if len(ready) == len(ENGINES) or counts:
+            counts.append(sum(ready.values()))
+    return min(counts)
+
+
 async def test_a_rolling_restart_costs_no_request_of_continuous_load(fleet: Fleet) -> None:
     before = await asyncio.to_thread(pids, fleet)
+    events = await told(fleet)
     running = await asyncio.to_thread(begin, fleet, "restart", "--rolling", "m")
     replies = []
-    fewest = len(ENGINES)
     while running.alive:
         replies += await many(
             fleet.url,
@@ -80,11 +99,11 @@ async def test_a_rolling_restart_costs_no_request_of_continuous_load(fleet: Flee
             stream=True,
             headers={"x-mock-tokens": "8", "x-mock-pace-ms": "10"},
         )
-        fewest = min(fewest, len(await asyncio.to_thread(ready, fleet)))
     assert running.wait() == 0, running.log
     assert {reply.status for reply in replies} == {200}
     assert all(reply.is_done for reply in replies)
-    assert fewest == 2
+    events += await told(fleet, since=events[-1][1])
+    assert fewest(events) == 2
     after = await asyncio.to_thread(pids, fleet)
     assert [name for name in before if before[name] == after[name]] == ["lonely"]
     lines = [line for line in running.log.splitlines() if not line.startswith("  …")]
@@ -95,7 +114,7 @@ async def test_a_rolling_restart_costs_no_request_of_continuous_load(fleet: Flee
 
 def test_streams_end_before_their_engine_is_restarted(fleet: Fleet) -> None:
     stream = Streaming(fleet.url, "m", tokens=160)
-    until_sync(lambda: stream.service, 10, "it streams")
+    until_sync(lambda: stream.service, what="it streams")
     said = creche(fleet, "restart", stream.service)
     assert said.code == 0, said.err
     assert stream.done()
@@ -104,7 +123,7 @@ def test_streams_end_before_their_engine_is_restarted(fleet: Fleet) -> None:
 
 def test_after_the_limit_an_engine_is_restarted_all_the_same(fleet: Fleet) -> None:
     stream = Streaming(fleet.url, "m", tokens=4000)
-    until_sync(lambda: stream.service, 10, "it streams")
+    until_sync(lambda: stream.service, what="it streams")
     said = creche(fleet, "restart", stream.service, "--limit", "1", "--json")
     assert said.code == 0, said.err
     assert (said.json["service"], said.json["left"]) == (stream.service, 1)
@@ -145,15 +164,15 @@ def test_it_stops_at_the_first_that_does_not_come_back(fleet: Fleet) -> None:
 def test_ctrl_c_undrains_the_current_one_and_says_what_was_not_done(fleet: Fleet) -> None:
     before = pids(fleet)
     stream = Streaming(fleet.url, "m", tokens=4000)
-    until_sync(lambda: stream.service, 10, "it streams")
+    until_sync(lambda: stream.service, what="it streams")
     rest = [f"{one}@test" for one in ENGINES if f"{one}@test" != stream.service]
     running = begin(fleet, "restart", stream.service, *rest)
-    until_sync(lambda: marks(fleet) == [stream.service], 20, "it drains")
+    until_sync(lambda: marks(fleet) == [stream.service], what="it drains")
     running.signal(signal.SIGINT)
     assert running.wait() == 130
     assert f"{stream.service} was not restarted, and takes requests again." in running.log
     assert f"Go on with:  creche restart {' '.join(rest)}" in running.log
-    until_sync(lambda: marks(fleet) == [], 10, "its mark is gone")
+    until_sync(lambda: marks(fleet) == [], what="its mark is gone")
     assert pids(fleet) == before
     assert stream.alive
     stream.leave()
