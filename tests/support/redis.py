@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 from tests.support.fake_provider import Authority
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import ROOT, DiedError, Process, Processes
 from tests.support.until import until_sync
 
 #: What a restart finds: nothing; the last snapshot; all but the last second; every write.
@@ -64,14 +64,19 @@ class RedisServer:
         return f"{'redis' if self._tls is None else 'rediss'}://127.0.0.1:{self.port}/0"
 
     def start(self) -> Self:
-        """Start it (again), and wait until it answers."""
+        """Start it (again), and wait until it answers. Raises DiedError."""
         ports = ["--port", str(self.port)] if self._tls is None else ["--port", "0"]
         argv = [self._program, *ports, "--bind", "127.0.0.1", "--dir", str(self.folder)]
         argv += ["--repl-diskless-sync-delay", "0", *_KEEPS[self._keeps], *self._options]
         argv += ["--requirepass", self.password] if self.password else []
         self.process = self.processes.start(argv, name="redis")
-        until_sync(lambda: self.ask("PING").startswith(("+PONG", "-NOAUTH")), 30, "redis answers")
+        until_sync(self._answers, 30, "redis answers")
         return self
+
+    def _answers(self) -> bool:
+        if not self.process.alive:
+            raise DiedError(f"redis ended with {self.process.wait()}:\n{self.process.tail()}")
+        return self.ask("PING").startswith(("+PONG", "-NOAUTH"))
 
     def kill9(self) -> None:
         self.process.kill()

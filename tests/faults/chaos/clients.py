@@ -15,7 +15,7 @@ from tests.faults.chaos.ledger import Became, Entry
 
 CLIENTS = 16
 #: Far beyond every time limit of the routers: who still waits then waits for ever.
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 #: Of the message: most are small, few are beyond what a router keeps in memory.
 SIZES = (40, 40, 40, 400, 400, 4_000, 40_000, 150_000)

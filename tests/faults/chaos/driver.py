@@ -14,20 +14,23 @@ from pathlib import Path
 import aiohttp
 
 from common import tasks
-from tests.faults.chaos.arena import FAR, LEASE, STALL_S, Arena, service
+from tests.faults.chaos.arena import FAR, LEASE, PAUSE_S, STALL_S, Arena, service
 from tests.faults.chaos.link import Link, Mode
 from tests.faults.chaos.plan import Fault, Kind
 from tests.faults.chaos.watcher import Watcher
 from tests.support.fleet import Part
-from tests.support.processes import answers
+from tests.support.processes import DiedError, answers
+from tests.support.redis import RedisServer
 from tests.support.until import until
 
 #: How long a daemon may take to come back on a busy machine.
-BACK_S = 30.0
+BACK_S = 60.0
 #: A registry refuses to start on a full disk: its service manager tries again.
 AGAIN_S = 0.5
 #: A babysitter that was away is unseen for as long as its last beat holds.
-UNSEEN_AFTER_S = LEASE["lease_s"] - LEASE["beat_s"] - 0.5
+UNSEEN_AFTER_S = LEASE["lease_s"] - LEASE["beat_s"] - PAUSE_S
+#: After it is back: by then a lapse that is due has been told.
+SEEN_AFTER_S = LEASE["lease_s"] - UNSEEN_AFTER_S
 
 
 class Driver:
@@ -185,7 +188,7 @@ class Driver:
             await asyncio.sleep(lasts_s)
             part.start(ready=None)
         await until(lambda: _speaks(part.port), BACK_S, f"{name} is back")
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(SEEN_AFTER_S)
         for one in engines:
             self._watcher.mended(service(one))
 
@@ -214,7 +217,7 @@ class Driver:
         for one in engines:
             self._watcher.breaks(service(one))
         await self._arena.links[link].become(Mode.PASS)
-        await asyncio.sleep(LEASE["beat_s"])
+        await asyncio.sleep(SEEN_AFTER_S if engines else 0)
         for one in engines:
             self._watcher.mended(service(one))
 
@@ -228,7 +231,7 @@ class Driver:
         if kind is Kind.FORGET_REDIS:
             await asyncio.to_thread(self._arena.keeping.forget)
         await asyncio.sleep(lasts_s)
-        await asyncio.to_thread(redis.start)
+        await until(lambda: asyncio.to_thread(_started, redis), BACK_S, "Redis is back")
 
     async def _fill_disk(self, lasts_s: float) -> None:
         disk = self._arena.keeping.disk
@@ -283,6 +286,16 @@ async def _back(part: Part) -> None:
 
     part.start(ready=None)
     await until(ready, BACK_S, f"{part.name} is back")
+
+
+def _started(redis: RedisServer) -> bool:
+    """It refuses to start on a full disk."""
+    try:
+        redis.start()
+    except DiedError:
+        time.sleep(AGAIN_S)
+        return False
+    return True
 
 
 async def _speaks(port: int) -> bool:

@@ -18,8 +18,9 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-#: An access log is written in batches: what a killed router had not written yet is lost.
-UNWRITTEN_S = 1.0
+#: An access log is written in batches: what a killed router had not written yet is lost. A router
+#: may have stood still in between.
+UNWRITTEN_S = 4.0
 
 
 class Became(StrEnum):

@@ -77,8 +77,8 @@ ROLES: Mapping[Kind, str] = {
 
 #: Seconds a fault lasts. A babysitter may be away for longer than a lease, and for less.
 LASTS_S: Mapping[str, tuple[float, float]] = {
-    "engine": (0.3, 4.0),
-    "babysitter": (0.3, 7.0),
+    "engine": (0.3, 6.0),
+    "babysitter": (0.3, 12.0),
     "router": (0.3, 2.5),
     "registry": (0.3, 5.0),
     "sqlite": (0.3, 5.0),

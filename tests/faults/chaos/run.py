@@ -101,7 +101,7 @@ async def _run(
         await driver.run(plan)
         wrong += await ending.all_runs_again(arena)
         try:
-            await until(lambda: not watcher.still_unwell, 20.0)
+            await until(lambda: not watcher.still_unwell, 60.0)
         except AssertionError:
             wrong.append(f"mended, and still not used: {watcher.still_unwell}")
             wrong += await ending.what_is_said(arena)

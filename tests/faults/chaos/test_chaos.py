@@ -15,7 +15,7 @@ EVERY_S = 1.6
 
 
 @pytest.mark.real
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("seed", "shared"), [(20, False), (32, True)], ids=["one registry", "two on one Redis"]
 )
