@@ -28,6 +28,7 @@ class Requests(RuleBasedStateMachine):
         self.now = 0.0
 
     def _took(self, plan: Plan, step: Step | None) -> None:
+        """A step as it is decided: later the fleet may be another."""
         if isinstance(step, Attempt):
             fresh = step.upstream
             if plan.attempts > 1 and plan.tried.count(fresh) > 1:
@@ -54,9 +55,10 @@ class Requests(RuleBasedStateMachine):
         plan, step = found
         if isinstance(step, Attempt):
             after = plan.answered(status, 3.0 if rest else None, self.now)
-            self._took(plan, step if after is None else after)
-        else:
-            self.plans.append(found)
+            if after is not None:
+                self._took(plan, after)
+                return
+        self.plans.append(found)
 
     @rule(at=st.integers(0), failure=st.sampled_from(FAILURES), sent=st.booleans())
     def fail(self, at: int, failure: Failure, sent: bool) -> None:
@@ -75,7 +77,10 @@ class Requests(RuleBasedStateMachine):
         if found is None:
             return
         plan, step = found
-        self._took(plan, plan.next(self.now) if isinstance(step, Wait) else step)
+        if isinstance(step, Wait):
+            self._took(plan, plan.next(self.now))
+        else:
+            self.plans.append(found)
 
     @rule(at=st.integers(0), outcome=st.sampled_from(list(Outcome)))
     def finish(self, at: int, outcome: Outcome) -> None:
