@@ -22,6 +22,7 @@ from router.head import retry_after_s
 from router.outcome import Failure
 from router.resuming import Resuming
 from router.seam import Attempt, Wait
+from router.sweep import LATE_S
 from router.uplink import Uplink
 
 if TYPE_CHECKING:
@@ -54,10 +55,8 @@ class Lane:
             link.drop()
 
     async def _connect(self) -> None:
-        upstream = self.attempt.upstream
         try:
-            async with asyncio.timeout(upstream.connect_timeout_s):
-                link = await self._gateway.pool.connect(upstream)
+            link = await self._connected()
         except OSError:  # a timeout is one
             if self._task is not None:
                 self._task = None
@@ -74,6 +73,21 @@ class Lane:
         link.ask(self, self._exchange.method)
         self.asked = clock.monotonic()
         link.transport.write(self._exchange.request_for(self.attempt))
+
+    async def _connected(self) -> Uplink:
+        """Raises OSError. Where this process itself stood still, nobody read that it came about:
+        then once more."""
+        upstream, pool = self.attempt.upstream, self._gateway.pool
+        limit_s = upstream.connect_timeout_s
+        stood_still = clock.monotonic() + limit_s + LATE_S
+        try:
+            async with asyncio.timeout(limit_s):
+                return await pool.connect(upstream)
+        except TimeoutError:
+            if clock.monotonic() <= stood_still:
+                raise
+        async with asyncio.timeout(limit_s):
+            return await pool.connect(upstream)
 
     # --- what the connection calls ----------------------------------------------------------------
 
