@@ -341,18 +341,20 @@ async def test_off_it_says_nothing_and_keeps_nothing() -> None:
 
 
 LARGE = b'{"object":"list","data":[{"embedding":[%b0]}],"usage":{"prompt_tokens":3}}' % (
-    b"0.125," * 120_000
+    b"0.125," * 600_000
 )
 
 
 async def test_a_slow_client_is_given_slices_and_holds_no_copy_of_its_own() -> None:
     embeddings = "/v1/embeddings"
     asked = b'{"model":"m","input":"hi"}'
-    async with caching(always(answer(b"200 OK", LARGE))) as rig:
+    cache = Cache(entry_bytes_max=8 << 20)
+    async with caching(always(answer(b"200 OK", LARGE)), cache=cache) as rig:
         first = await rig.post(embeddings, asked)
         assert said(first) == "miss"
+        # A much smaller one would be filled by the sender's timer, a piece every 0.2 s.
         raw = socket.create_connection(("127.0.0.1", rig.port))
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         reader, writer = await asyncio.open_connection(sock=raw, limit=4_096)
         client = Client(reader, writer)
         client.send(embeddings, asked)
