@@ -11,6 +11,7 @@ def test_a_connection_within_its_handshake_ends_with_the_provider(tmp_path: Path
     with socket.socket() as silent:
         with fake_provider(authority=Authority(tmp_path)) as cloud:
             silent.connect(("127.0.0.1", cloud.port))
-            until_sync(lambda: list(cloud._loop._transports.values()))  # type: ignore[attr-defined]
+            held = cloud._loop._transports  # type: ignore[attr-defined]
+            until_sync(lambda: list(held.values()), what="it is accepted")
         del cloud
         gc.collect()
