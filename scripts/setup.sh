@@ -24,9 +24,12 @@ apt_packages() {
         else die "$why: missing $*" "Install it, then run this again:  sudo apt-get install -y $*"; fi
     fi
     say "…" "installing $* with apt ($why)"
-    "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null \
+    # A machine that has just come up may be updating itself, and a mirror may miss a request.
+    patient=(-o DPkg::Lock::Timeout=300 -o Acquire::Retries=5)
+    "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${patient[@]}" update -qq >/dev/null \
         || die "apt-get update failed" "Is the network up? Then run this again."
-    "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+    "${run[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get "${patient[@]}" install -y -qq --no-install-recommends "$@" \
         >/tmp/creche-apt.$$ 2>&1 || { tail -n 5 /tmp/creche-apt.$$ >&2; die "apt could not install $*"; }
     rm -f /tmp/creche-apt.$$
 }
@@ -96,7 +99,7 @@ node_clients() { # node itself comes with the dev environment, as a pinned wheel
     want=$(cksum <"$dir/package-lock.json")
     [ -f "$dir/node_modules/.installed" ] && [ "$(cat "$dir/node_modules/.installed")" = "$want" ] && return
     say "…" "npm clients: installing from the lock"
-    (cd "$dir" && PATH="$node/bin:$PATH" node "$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --no-audit --no-fund >/dev/null) \
+    (cd "$dir" && PATH="$node/bin:$PATH" node "$node/lib/node_modules/npm/bin/npm-cli.js" ci --fetch-retries=5 --silent --no-audit --no-fund >/dev/null) \
         || die "npm ci failed in $dir" "Is an npm registry reachable? Then run this again."
     echo "$want" >"$dir/node_modules/.installed"
     say "✓" "npm clients"

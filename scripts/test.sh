@@ -12,7 +12,7 @@ FIRST=(tests/integration tests/ctl tests/clients tests/deploy)
 
 said=$(mktemp -d)
 lanes=()
-trap 'kill "${lanes[@]}" 2>/dev/null; rm -rf "$said"' EXIT
+trap '[ ${#lanes[@]} = 0 ] || kill "${lanes[@]}" 2>/dev/null; rm -rf "$said"' EXIT
 "$PY" -m pytest -m real "${FIRST[@]}" >"$said/1" 2>&1 &
 lanes+=($!)
 "$PY" -m pytest -q --hypothesis-profile=creche -m 'not real' >"$said/3" 2>&1 &
@@ -20,6 +20,7 @@ lanes+=($!)
 "$PY" -m pytest -m real "${FIRST[@]/#/--ignore=}"
 failed=$?
 for lane in "${lanes[@]}"; do wait "$lane" || failed=1; done
+lanes=() # their numbers may be others' from now on
 for lane in 1 3; do
     printf '\nlane %s\n' "$lane"
     cat "$said/$lane"
