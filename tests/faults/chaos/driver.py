@@ -167,12 +167,12 @@ class Driver:
         url = f"http://127.0.0.1:{self._arena.ports[engine]}/mock/faults"
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as http,
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=BACK_S)) as http,
                 http.post(url, json=rules) as answer,
             ):
                 return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+        except aiohttp.ClientError:
+            return False  # it has ended; one that is late would take them after all
 
     # --- daemons ----------------------------------------------------------------------------------
 
@@ -300,11 +300,14 @@ def _started(redis: RedisServer) -> bool:
 
 async def _speaks(port: int) -> bool:
     """Whether anybody answers HTTP there, whatever it says."""
-    async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http,
-        http.get(f"http://127.0.0.1:{port}/health"),
-    ):
-        return True
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http,
+            http.get(f"http://127.0.0.1:{port}/health"),
+        ):
+            return True
+    except (aiohttp.ClientError, TimeoutError):
+        return False
 
 
 def _bound(one: socket.socket, port: int) -> bool:
