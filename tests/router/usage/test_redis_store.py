@@ -63,7 +63,8 @@ async def sums(found: RedisStore, *by: str, **more: Any) -> dict[tuple[str, ...]
 async def test_two_routers_have_the_sums_that_one_file_would_have(
     redis: RedisServer, stores: Stores, tmp_path: Path
 ) -> None:
-    one, two = stores.one(redis), stores.one(redis)
+    few_days = Usage(keep_days=30)  # each is asked for, in every reading
+    one, two = stores.one(redis, few_days), stores.one(redis, few_days)
     book = Book(tmp_path / "usage.db")
     for number in range(40):
         batch: Rows = {
