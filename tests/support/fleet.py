@@ -194,7 +194,7 @@ def answer_of(
         url, data, {"content-type": "application/json", **(headers or {})}, method=method
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return _whole(answer.status, answer)
     except urllib.error.HTTPError as refusal:
         with refusal:
