@@ -2,7 +2,8 @@
 
 A port that was found free is taken only when the process that it is for listens: a second or more
 later. So each test run has a block of ports for itself, which no run beside it (scripts/test.sh has
-three) is given any of, and hands out first what it has not handed out for longest.
+three) is given any of, and hands out first what it has not handed out for longest; the same holds
+for a port's neighbours, since a registry asks who is one above an engine.
 """
 
 import random
@@ -13,8 +14,9 @@ from pathlib import Path
 BLOCKS = 32
 #: What the kernel gives to outgoing connections, its first and its last.
 OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
-#: Of this run, handed out longest ago first. Filled when the first is asked for.
-_mine: list[int] = []
+#: The ports of this run, and after how many others each was handed out last. Filled when the first
+#: is asked for.
+_mine: dict[int, int] = {}
 
 
 def free_port() -> int:
@@ -31,14 +33,14 @@ def free_ports(count: int) -> list[int]:
 def free_port_with(offsets: Sequence[int]) -> int:
     """A port from which all at these distances are free, too, and stay so."""
     if not _mine:
-        _mine.extend(_block())
-    handed = {port: place for place, port in enumerate(_mine)}
-    bases = [port for port in _mine if all(port + offset in handed for offset in offsets)]
-    bases.sort(key=lambda port: max(handed[port + offset] for offset in offsets))
+        _mine.update(dict.fromkeys(_block(), 0))
+    nearby = {offset + by for offset in offsets for by in (-1, 0, 1)}
+    bases = [port for port in _mine if all(port + offset in _mine for offset in offsets)]
+    bases.sort(key=lambda port: max(_mine.get(port + by, 0) for by in nearby))
     for base in bases:
         wanted = [base + offset for offset in offsets]
         if all(map(_is_free, wanted)):
-            _mine[:] = [port for port in _mine if port not in wanted] + wanted
+            _mine.update(dict.fromkeys(wanted, max(_mine.values()) + 1))
             return base
     raise AssertionError(f"none of {len(bases)} ports is free (with {offsets})")
 

@@ -8,9 +8,10 @@ from tests.support import ports
 from tests.support.processes import ROOT
 
 
-def test_a_port_comes_again_only_after_many_others() -> None:
+def test_a_port_and_those_beside_it_come_only_after_many_others() -> None:
     handed = [ports.free_port() for _ in range(100)]
     assert len(set(handed)) == 100
+    assert not {port + 1 for port in handed} & set(handed)
 
 
 def test_a_taken_port_is_none_of_those_found() -> None:
