@@ -58,10 +58,11 @@ async def test_it_registers_beats_and_is_routed(fleet: Fleet) -> None:
     assert registry.post("/services/old-service/heartbeat")[0] == 200
 
 
-def test_it_lives_as_long_as_it_beats_and_is_unfit_when_it_stops(fleet: Fleet) -> None:
+async def test_it_lives_as_long_as_it_beats_and_is_unfit_when_it_stops(fleet: Fleet) -> None:
     registry = fleet.registry(legacy={"unfit_s": UNFIT_S, "removed_s": 600.0})
     fleet.router()
-    assert registry.post("/services", registration(18181))[0] == 201
+    engine = await start_mock(fleet.processes, name="old-engine", models=["old-model"])
+    assert registry.post("/services", registration(engine.port))[0] == 201
     first = registry.get("/services/old-service")["last_heartbeat"]
 
     unfit_too_early: list[Any] = []
