@@ -142,15 +142,15 @@ async def test_a_token_limit_is_one_for_all_routers(house: Pair) -> None:
 async def test_places_are_for_all_routers_and_each_that_comes_free_is_taken(house: Pair) -> None:
     async with session() as http:
         first = _stay(house, http, 50)
-        await until(lambda: sum(one.done() for one in first) == 40, 20, "40 are answered")
-        await house.engine.saw(in_flight=10, timeout_s=20)
+        await until(lambda: sum(one.done() for one in first) == 40, what="40 are answered")
+        await house.engine.saw(in_flight=10)
         answered = [one.result() for one in first if one.done()]
         assert statuses(answered) == {429: 40}
         await tasks.cancel(*first)
         free = _true(lambda: house.redis.ask("ZCARD creche:limit-runs:model:places") == ":0\r\n")
-        await until(free, 20, "their places are free")
+        await until(free, what="their places are free")
         again = _stay(house, http, 10)
-        await house.engine.saw(in_flight=10, timeout_s=20)
+        await house.engine.saw(in_flight=10)
         assert not any(one.done() for one in again)
         await tasks.cancel(*again)
 
@@ -209,7 +209,7 @@ def _key(pair: Pair, name: str, **more: Any) -> str:
     assert made.status == 201, made
     text: str = made.body["text"]
     models = f"{other.url}/v1/models"
-    until_sync(lambda: answer_of(models, headers=_bearer(text)).status == 200, 20, "it is known")
+    until_sync(lambda: answer_of(models, headers=_bearer(text)).status == 200, what="it is known")
     return text
 
 
@@ -247,7 +247,7 @@ async def _stopped_midway(pair: Pair, how: str) -> tuple[list[Reply], list[float
 async def _comes_back(pair: Pair, how: str) -> None:
     """Until both routers count together again."""
     pair.redis.thaw() if how == "frozen" else pair.redis.start()
-    await until(_true(pair.shared), 20, "limits are shared again")
+    await until(_true(pair.shared), what="limits are shared again")
 
 
 def _true(look: Any) -> Any:

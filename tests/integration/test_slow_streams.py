@@ -71,7 +71,7 @@ def late(fleet: Fleet, asks: Callable[[], T]) -> tuple[T, str]:
         os.kill(pid, signal.SIGSTOP)
         try:
             first = threads.submit(asks)
-            until_sync(lambda: asked(fleet) == 1, 20, "the first client has asked")
+            until_sync(lambda: asked(fleet) == 1, what="the first client has asked")
             with urllib.request.urlopen(request, timeout=30) as answer:
                 text = b""
                 while text.count(COMMENT) < 2:
@@ -128,8 +128,8 @@ def test_one_engine_hangs_and_every_stream_is_answered(fleet: Fleet, client: ope
     assert float(won.rpartition(" ")[2]) >= STREAMS / 4
     assert 'creche_attempts_total{outcome="cancelled",service="a@test"}' in metrics
     until_sync(
-        lambda: ask(f"{engine(fleet, 'a')}/mock/stats")[1]["in_flight"] == 0, 20, "it is let go"
+        lambda: ask(f"{engine(fleet, 'a')}/mock/stats")[1]["in_flight"] == 0, what="it is let go"
     )
     services = {one["name"]: one for one in router.get("/services")["services"]}
     assert services["a@test"]["error_count"] == 0, "nobody is blamed"
-    until_sync(lambda: '"hedged":"won"' in router.process.log, 20, "its line is written")
+    until_sync(lambda: '"hedged":"won"' in router.process.log, what="its line is written")
