@@ -6,6 +6,7 @@ Owns the table, which is replaced and never edited, and the Nodes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 from common.wire.registry import Service
 from router import lives, table
@@ -86,8 +87,9 @@ class Known:
             new[name] = upstream
             if upstream.openai:
                 self._offer(upstream.models)
-        while len(self._offered) > NAMES_MAX:
-            del self._offered[next(iter(self._offered))]
+        # All at once: to look for the first again after each would go over those that went.
+        for name in list(islice(self._offered, max(0, len(self._offered) - NAMES_MAX))):
+            del self._offered[name]
         before, self.table = self.table, self.table.apply(new)
         self._withdraw(before.upstreams[name] for name in new.keys() & before.upstreams.keys())
 

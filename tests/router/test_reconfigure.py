@@ -11,6 +11,7 @@ from router.config import Affinity, Breaker, Config, Needs, Queue, Retry, Score,
 from router.config import Prefix as PrefixConfig
 from router.envelope import Envelope, read_json
 from router.errors import Problem
+from router.known import NAMES_MAX
 from router.named import BreakerOf, Limits, Model, Pattern, Provider
 from router.outcome import Failure, Outcome
 from router.seam import Attempt, Wait
@@ -336,6 +337,13 @@ def test_a_name_that_engines_offered_is_known_though_the_file_changes() -> None:
     found.apply({"a@h": None})
     reload(found, Config(default="other", expect=("other",)))
     assert _refused(found, "m").code == "no_healthy_services"
+
+
+def test_of_the_names_that_were_offered_the_last_are_known() -> None:
+    found = brain(service("a@h", *(f"m{n}" for n in range(NAMES_MAX + 50_000))), config=_file())
+    found.apply({"a@h": None})
+    assert _refused(found, "m49999").code == "model_not_found"
+    assert _refused(found, "m50000").code == "no_healthy_services"
 
 
 def test_candidates_of_targets_that_went_are_not_kept() -> None:
