@@ -348,7 +348,7 @@ async def test_what_it_is_asked_while_it_hangs_is_not_done_when_it_goes_on(
 ) -> None:
     """What was sent lies in its socket; who sent it has been told that nothing was done."""
     server = RedisServer(processes, tmp_path).start()
-    async with peer(server.url, running=False, timeout_s=1) as one:
+    async with peer(server.url, running=False, timeout_s=3) as one:
         await one.post("a")
         server.freeze()
         with pytest.raises(AwayError):
