@@ -95,7 +95,7 @@ class RedisServer:
 
     def ask(self, command: str) -> str:
         """The first of what it answers, as it is on the wire."""
-        with socket.create_connection(("127.0.0.1", self.port), 2) as raw:
+        with socket.create_connection(("127.0.0.1", self.port), 10) as raw:
             if self._tls is None:
                 return _asked(raw, command)
             with self._tls.wrap_socket(raw) as wrapped:
