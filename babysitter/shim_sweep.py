@@ -14,6 +14,9 @@ from babysitter.shim_life import State, acknowledge, folder_mark, read_state
 
 #: Children of a child that forks while it is ended: a pass each.
 SWEEPS_MAX = 20
+#: One pass that finds nobody is not believed: who forks and ends while /proc is read shows neither
+#: itself nor its child.
+QUIET_PASSES = 2
 
 
 async def sweep_orphans(folder: Path) -> int:
@@ -26,10 +29,11 @@ async def sweep_orphans(folder: Path) -> int:
     if state is not None and state.boot_id == procfs.boot_id():
         shims.add((state.shim_pid, state.shim_start_time))
     group = _group_of(state)
-    ended = 0
+    ended = quiet = 0
     for _ in range(SWEEPS_MAX):
         found = await asyncio.to_thread(_of_folder, folder, state, group)
-        if not found:
+        quiet = 0 if found else quiet + 1
+        if quiet == QUIET_PASSES:
             break
         keepers = [proc for proc in found if (proc.pid, proc.start_time) in shims]
         await processes.end_all(keepers, 0)  # first: it must not take our KILL for a crash

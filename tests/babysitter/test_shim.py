@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
 import uvloop
 
-from babysitter import cgroup, life, procfs, shim_control, shim_folder
+from babysitter import cgroup, life, procfs, shim_control, shim_folder, shim_sweep
 from babysitter.logtail import tail
 from babysitter.processes import until_gone
 from babysitter.shim_client import (
@@ -459,6 +459,25 @@ async def test_a_killed_shims_survivors_end_and_a_parallel_fleets_engine_lives(
     assert not other.exited.done()
     await other.kill()
     await other.release()
+
+
+async def test_a_look_that_misses_all_that_is_left_is_not_the_last(
+    shims: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await shims.launch(FOREVER)
+    await said(handle, "up")
+    os.kill(handle.shim_pid, signal.SIGKILL)
+    await exit_of(handle)
+    looks: list[int] = []
+
+    def look(*given: Any) -> list[procfs.Proc]:
+        looks.append(1)
+        return [] if len(looks) == 1 else whole(*given)
+
+    whole = shim_sweep._of_folder
+    monkeypatch.setattr(shim_sweep, "_of_folder", look)
+    assert await sweep_orphans(shims.folder()) == 1
+    assert shims.marked() == []
 
 
 async def test_a_shim_killed_while_nobody_looked_is_told_and_swept(shims: Bench) -> None:
