@@ -27,5 +27,5 @@ def node_for(cloud: FakeProvider, key: str | None = KEY, **table: Any) -> Node:
     """The router's Node for a fake, with `key`."""
     if key is not None:
         table["api_key_env"] = "CLOUD_KEY"
-    more = cloud.table(**table)
+    more = cloud.table(connect_s=30, **table)
     return node_of(config(**more), {"CLOUD_KEY": key or ""})
