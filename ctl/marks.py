@@ -53,13 +53,17 @@ class Ending:
         self._urls = urls
 
     async def seen(self) -> bool:
-        """Wait until the router sends them nothing new; False: it does not hear of it."""
+        """Wait until the router sends them nothing new; False: it does not hear of it.
+
+        It is asked once more when the time is over: an answer from before says nothing.
+        """
         deadline = monotonic() + SEEN_S
         while True:
+            asked_at = monotonic()
             await self._look()
             if all(one.draining for one in self._mine()):
                 return True
-            if monotonic() >= deadline:
+            if asked_at >= deadline:
                 return False
             await asyncio.sleep(ASK_S / 5)
 
