@@ -2,34 +2,34 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.support.fleet import Fleet
+from tests.support.processes import answers
 from tests.support.until import until_sync
 
 
-def lives(pid: int | None) -> bool:
-    """Whether this process runs. One that was killed and not yet reaped does not."""
-    try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def wait_in_use(fleet: Fleet, *engines: str, sitter: str = "sitter") -> None:
-    """Wait until each lives and is ready, and the router uses this very life of it. What either of
-    them says alone may still be about the life that a test has just ended."""
+    """Wait until each answers and is ready, and the router uses this very life of it. What either
+    of them says alone may still be about the life that a test has just ended."""
     for engine in engines:
         until_sync(lambda engine=engine: _in_use(fleet, sitter, engine), what=f"{engine} is in use")
 
 
 def _in_use(fleet: Fleet, sitter: str, engine: str) -> bool:
-    told = fleet.parts[sitter].get(f"/engines/{engine}")
-    seen = fleet.service(told["service"])
+    def told() -> dict[str, Any]:
+        found: dict[str, Any] = fleet.parts[sitter].get(f"/engines/{engine}")
+        return found
+
+    # Who was killed answers no more; so what is told after an answer is of another life.
+    if not answers(told()["url"] + "/health"):
+        return False
+    now = told()
+    seen = fleet.service(now["service"])
     return (
-        told["state"] == "READY"
-        and lives(told["pid"])
+        now["state"] == "READY"
         and seen is not None
-        and seen["instance_id"] == told["instance_id"]
+        and seen["instance_id"] == now["instance_id"]
         and seen["healthy"]
         and not seen["set_aside"]
         and seen["breaker"] == "closed"
