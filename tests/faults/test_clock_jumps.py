@@ -20,11 +20,14 @@ from tests.support.wall_clock import WallClock, swept
 
 pytestmark = pytest.mark.real
 
-#: A lease is longer than a beat and any pause of a shared machine.
-LEASE = {"beat_s": 1, "lease_s": 7}
+#: A lease is longer than a beat and several pauses of a shared machine.
+LEASE = {"beat_s": 1, "lease_s": 12}
 HOUR_S = 3600
-#: Longer than a lease and a beat: who counted by the wall would have let go.
-LOOKS_S = 8.5
+#: Longer than a lease and a beat: a babysitter whose beats wait for a clock that was put back would
+#: have been let go.
+LEASE_LOOKS_S = 13.5
+#: Longer than some beats: a registry whose clock was put forward would have let all go at once.
+BEATS_LOOK_S = 5.5
 DAEMONS = ("registry", "sitter", "router")
 
 
@@ -43,7 +46,7 @@ class House(Fleet):
             sitter = self.babysitter("sitter", engines, start=False).start(ready=None)
         with self.clocks["router"].rules(self.processes):
             self.router()
-        sitter.process.ready_sync(sitter.url + "/health", 60)
+        sitter.process.ready_sync(sitter.url + "/health", 100)
         for name in ("one@test", "two@test"):
             self.wait_service(name, healthy=True, timeout_s=60)
         return self
@@ -108,14 +111,14 @@ async def settled(house: House) -> dict[str, Any]:
     return found
 
 
-async def unmoved(house: House, before: dict[str, Any], **jumps: int) -> None:
-    """Under load, for longer than a lease: no request fails, nothing changes."""
+async def unmoved(house: House, before: dict[str, Any], looks_s: float, **jumps: int) -> None:
+    """Under load, for `looks_s`: no request fails, nothing changes."""
     house.jump(**jumps)
     for name, by in jumps.items():
         part = house.parts[name]
         await until(lambda part=part, by=by: abs(ahead_s(part) - by) < 60, 30, f"{name} jumped")
     loop = asyncio.get_running_loop()
-    until_s = loop.time() + LOOKS_S
+    until_s = loop.time() + looks_s
     while loop.time() < until_s:
         assert statuses(await many(house.url, 50, model="m")) == {200: 50}
         assert await asyncio.to_thread(house.facts) == before
@@ -123,8 +126,9 @@ async def unmoved(house: House, before: dict[str, Any], **jumps: int) -> None:
 
 async def test_an_hour_ahead_here_and_behind_there_changes_nothing(house: House) -> None:
     before = await settled(house)
-    await unmoved(house, before, registry=HOUR_S, sitter=-HOUR_S, router=HOUR_S)
-    await unmoved(house, before, registry=-HOUR_S, sitter=HOUR_S, router=-HOUR_S)
+    await unmoved(house, before, LEASE_LOOKS_S, registry=HOUR_S, sitter=-HOUR_S, router=HOUR_S)
+    # And the other way round, so each daemon's clock jumps by two hours.
+    await unmoved(house, before, BEATS_LOOK_S, registry=-HOUR_S, sitter=HOUR_S, router=-HOUR_S)
 
     # What it writes follows the clock, within a batch of lines.
     router = house.parts["router"]
@@ -155,7 +159,8 @@ async def test_daemons_that_start_an_hour_before_they_ended_find_all_they_left(
     house.jump(registry=0, sitter=0, router=0)
     for part in parts:
         with house.clocks[part.name].rules(house.processes):
-            await asyncio.to_thread(part.start)
+            part.start(ready=None)
+        await part.process.ready(part.url + "/ready", 100)
     assert house.facts()["lives"][1][:2] == kept[:2], "the engine that ran was kept"
     await asyncio.to_thread(house.wait_service, "two@test", healthy=True)
     assert statuses(await many(house.url, 50, model="m")) == {200: 50}
