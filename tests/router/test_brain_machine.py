@@ -450,7 +450,7 @@ class Requests(RuleBasedStateMachine):
         if plan.tried.count(upstream.node) > 1 and self.brain.strategy_name(target) != "score":
             left = [one for one in everyone if self._could_be_asked(plan, one)]
             if any(self._is_busy(plan, one) for one in everyone):
-                left = [one for one in left if not one.node.out]
+                left = [one for one in left if not (one.node.out or self._rests(plan, one))]
             assert not left, "asked twice while another was left"
 
     def _nobody(self, plan: Plan) -> None:
@@ -466,6 +466,10 @@ class Requests(RuleBasedStateMachine):
     def _is_busy(self, plan: Plan, upstream: Upstream) -> bool:
         """It is waited for, rather than one that is out."""
         return not self.brain._has_room(plan, upstream.node, self.now)
+
+    def _rests(self, plan: Plan, upstream: Upstream) -> bool:
+        """It asked for that, and is left in peace while there is anybody to wait for."""
+        return upstream.node.rest_until > self.now and plan.unplaced is None
 
     def _could_be_asked(self, plan: Plan, upstream: Upstream) -> bool:
         tier = tier_of(upstream, self.now)
