@@ -48,7 +48,10 @@ class Part:
             "-m", self.module, *self.flags, "--config", self.config, name=self.name
         )
         if ready is not None:
-            self.process.ready_sync(self.url + ready)
+            try:
+                self.process.ready_sync(self.url + ready)
+            except AssertionError as why:
+                raise AssertionError(f"{why}\n{self.process.tail()}") from None
         return self
 
     def kill9(self) -> None:
