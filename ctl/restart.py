@@ -182,9 +182,9 @@ class _Rolling:
         url = engine_url(one)
         assert url is not None
         mine = self._marked.get(one.service) is False  # the operator's own mark stays
-        if mine:
-            await self._set_mark(one)
         try:
+            if mine:  # in here: where its answer is not heard it may be there
+                await mark(self._client, self._registry, one.service, on=True)
             life = next(
                 (r.instance_id for r in await self._services() if r.name == one.service), None
             )
@@ -255,20 +255,13 @@ class _Rolling:
     async def _services(self) -> list[RouterService]:
         return (await self._client.get(f"{self._router}/services", RouterServices)).services
 
-    async def _set_mark(self, one: EngineView) -> None:
-        try:
-            await mark(self._client, self._registry, one.service, on=True)
-        except asyncio.CancelledError:  # it may be there, unheard
-            await self._undrain(one)
-            raise
-
     async def _undrain(self, one: EngineView) -> None:
         """However the restart went: whatever comes up should serve."""
         try:
             await mark(self._client, self._registry, one.service, on=False)
         except CtlError as why:
             self._out.aside(
-                f"! {one.service} is still drained ({why.what}); once the registry answers:  "
+                f"! {one.service} may still be drained ({why.what}); once the registry answers:  "
                 f"creche undrain {one.service}"
             )
 
